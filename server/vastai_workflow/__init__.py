@@ -1,0 +1,1 @@
+"""Rent GPUs on Vast.ai through an agent: once, at the agreed price, on record."""

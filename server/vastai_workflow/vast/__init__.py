@@ -1,0 +1,1 @@
+"""The Vast.ai API over httpx."""
