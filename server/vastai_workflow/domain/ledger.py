@@ -1,0 +1,139 @@
+"""The life of an order: one table of legal moves, and what the ledger keeps of each order."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from vastai_workflow.domain.money import Rate
+
+
+class OrderState(StrEnum):
+    """Where an order stands."""
+
+    PLANNED = "planned"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    RENTED = "rented"
+    REFUSED = "refused"
+    NOT_RENTED = "not_rented"
+    DROPPED = "dropped"
+    RELEASED = "released"
+
+
+TRANSITIONS: Final[Mapping[OrderState, frozenset[OrderState]]] = {
+    OrderState.PLANNED: frozenset({OrderState.SENT, OrderState.DROPPED}),
+    OrderState.SENT: frozenset({OrderState.RENTED, OrderState.REFUSED, OrderState.UNKNOWN}),
+    OrderState.UNKNOWN: frozenset({OrderState.RENTED, OrderState.NOT_RENTED}),
+    OrderState.DROPPED: frozenset({OrderState.RENTED}),  # a list showed its id after all
+    OrderState.REFUSED: frozenset({OrderState.RENTED}),  # the same
+    OrderState.NOT_RENTED: frozenset({OrderState.RENTED}),  # the same
+    OrderState.RENTED: frozenset({OrderState.RELEASED}),
+    OrderState.RELEASED: frozenset(),
+}
+
+GIVES_PLACE_BACK: Final = frozenset({OrderState.DROPPED, OrderState.REFUSED, OrderState.NOT_RENTED})
+"""States in which an order holds no place of its confirmation. `released` keeps its place: the money was spent."""
+
+UNSETTLED: Final = frozenset({OrderState.SENT, OrderState.UNKNOWN})
+"""States in which a machine may exist that no list has shown yet."""
+
+
+class IllegalMoveError(Exception):
+    """A move that `TRANSITIONS` does not have: a programming error, or two processes at one order."""
+
+    def __init__(self, order_id: str, state: OrderState, to: OrderState) -> None:
+        """Names the order and both states."""
+        super().__init__(f"order {order_id} is {state}, it can't become {to}")
+
+
+class Order(BaseModel):
+    """One machine to rent. Money in $/h, times in Unix seconds.
+
+    `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order_id: str
+    workflow_id: str
+    owner: str
+    plan_id: str
+    confirmation_id: str
+    account_id: int
+    key_source: str
+    ask_id: int
+    machine_id: int
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mb: int
+    disk_gb: int
+    price_per_hour: Decimal
+    ceiling_per_hour: Decimal
+    agreed_by: str
+    created_at: float
+    state: OrderState = OrderState.PLANNED
+    replaces: str | None = None
+    sent_at: float | None = None
+    instance_id: int | None = None
+    rented_price_per_hour: Decimal | None = None
+    ended_at: float | None = None
+    final_state: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def price(self) -> Rate:
+        """What it costs: as rented where that is known, else as planned."""
+        return Rate(self.price_per_hour if self.rented_price_per_hour is None else self.rented_price_per_hour)
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether it uses up one of its confirmation's places."""
+        return self.state not in GIVES_PLACE_BACK
+
+    @property
+    def live(self) -> bool:
+        """Rented and not seen to be gone."""
+        return self.state is OrderState.RENTED
+
+    def moved(self, to: OrderState, facts: "OrderFacts | None" = None) -> "Order":
+        """This order in its next state, or IllegalMoveError."""
+        if to not in TRANSITIONS[self.state]:
+            raise IllegalMoveError(self.order_id, self.state, to)
+        return self.model_copy(update={"state": to, **(facts.given() if facts else {})})
+
+    def noted(self, facts: "OrderFacts") -> "Order":
+        """This order with new facts."""
+        return self.model_copy(update=facts.given())
+
+
+class OrderFacts(BaseModel):
+    """What may be learned of an order; only what is set is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sent_at: float | None = None
+    instance_id: int | None = None
+    rented_price_per_hour: Decimal | None = None
+    ended_at: float | None = None
+    final_state: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were set."""
+        return self.model_dump(exclude_none=True)
+
+
+def marker(store_id: str, order_id: str) -> str:
+    """The value of the order variable in the instance's environment."""
+    return f"{store_id}.{order_id}"
+
+
+def order_of_marker(value: str | None, store_id: str) -> str | None:
+    """The order id of a marker that this store made; None for others' markers."""
+    store, dot, order_id = (value or "").partition(".")
+    return order_id if dot and store == store_id and order_id else None

@@ -1,0 +1,134 @@
+"""A workflow: one dialog with its fields, the yeses given, the plan, and nothing that can be computed from them."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CONFIRMATION_LIFE_S: Final = 1800.0
+"""A yes lasts 30 minutes."""
+
+
+class Purpose(StrEnum):
+    """What a yes is for."""
+
+    RENT = "rent"
+    START = "start"
+    BID = "bid"
+    EXTEND = "extend"
+    ATTACH = "attach"
+    RECYCLE = "recycle"
+    END = "end"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldState(_Value):
+    """One field: its value in canonical JSON form, and whether the user said yes to it."""
+
+    value: Any
+    status: Literal["proposed", "confirmed"] = "proposed"
+    source: Literal["default", "given", "account", "plan"] = "default"
+
+
+class ChosenKey(_Value):
+    """The SSH key of a workflow: its public line, fingerprint, and where its private half is."""
+
+    public_key: str
+    fingerprint: str
+    private_key_path: str | None = None
+
+
+class Confirmation(_Value):
+    """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call."""
+
+    confirmation_id: str
+    purpose: Purpose
+    digest: str
+    account_id: int
+    by: str
+    at: float
+    expires_at: float
+    ceiling_per_hour: Decimal | None = None
+    places: int = 1
+    instance_ids: tuple[int, ...] = ()
+    detail: str = ""
+    acknowledged: tuple[int, ...] = ()
+    spent_at: float | None = None
+
+    def open_at(self, now: float) -> bool:
+        """Whether it still counts. One stamped in the future is expired: the clock went back."""
+        return self.spent_at is None and self.at <= now < self.expires_at
+
+
+class PlannedOffer(_Value):
+    """An offer of a plan, as it was shown."""
+
+    ask_id: int
+    machine_id: int
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mb: int
+    price_per_hour: Decimal
+
+
+class Plan(_Value):
+    """The offers chosen for a digest, with the next candidates behind them."""
+
+    plan_id: str
+    digest: str
+    chosen: tuple[PlannedOffer, ...]
+    created_at: float
+    expires_at: float
+
+
+class Question(_Value):
+    """What the person was last asked for a purpose other than rent."""
+
+    purpose: Purpose
+    digest: str
+    instance_ids: tuple[int, ...]
+    account_id: int
+    ceiling_per_hour: Decimal | None = None
+    detail: str = ""
+
+
+class Workflow(_Value):
+    """One dialog. `digest` is that of the last proposal shown; `shown_active` are the machines it listed."""
+
+    workflow_id: str
+    owner: str
+    created_at: float
+    action: str = "create"
+    fields: Mapping[str, FieldState] = Field(default_factory=dict[str, FieldState])
+    ssh_key: ChosenKey | None = None
+    account_id: int | None = None
+    label: str | None = None
+    digest: str = ""
+    price_shown: bool = False
+    shown_active: tuple[int, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    questions: tuple[Question, ...] = ()
+    secrets: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
+
+    def value(self, name: str) -> Any:
+        """A field's value; KeyError where there is none."""
+        return self.fields[name].value
+
+    def plan(self, plan_id: str) -> Plan | None:
+        """A plan by its id."""
+        return next((plan for plan in self.plans if plan.plan_id == plan_id), None)
+
+    def confirmation(self, purpose: Purpose, digest: str) -> Confirmation | None:
+        """The newest confirmation of a purpose and digest, open or not."""
+        fitting = [item for item in self.confirmations if item.purpose is purpose and item.digest == digest]
+        return fitting[-1] if fitting else None
+
+    def with_(self, **changes: Any) -> "Workflow":
+        """A copy with some attributes changed."""
+        return self.model_copy(update=changes)

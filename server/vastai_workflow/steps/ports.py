@@ -1,0 +1,233 @@
+"""What the steps need from outside, as protocols. `vast`, `access` and `store` implement them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
+from vastai_workflow.domain.market import (
+    Account,
+    Charge,
+    CreateOutcome,
+    CreateRequest,
+    Instance,
+    KeyEntry,
+    Offer,
+    OfferQuery,
+)
+from vastai_workflow.domain.workflow import Workflow
+
+
+class Clock(Protocol):
+    """Time. The store's clock counts: one per deployment."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Market(Protocol):
+    """The provider's API with one key. Every method raises ProviderError; a list is complete or raises."""
+
+    @property
+    def is_local(self) -> bool:
+        """True where the API stands on the loopback interface (the simulator)."""
+        ...
+
+    async def account(self) -> Account: ...
+
+    async def instances(self) -> tuple[Instance, ...]:
+        """Every instance of the account, all pages of the v1 list; a partial list is an error."""
+        ...
+
+    async def instance(self, instance_id: int) -> Instance | None:
+        """One instance; None where the provider says null or 404 no_such_instance. A bad key raises."""
+        ...
+
+    async def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
+        """Offers by price, re-checked against the query."""
+        ...
+
+    async def gpu_names(self) -> tuple[str, ...]:
+        """The canonical GPU names (no key needed)."""
+        ...
+
+    async def create(self, ask_id: int, request: CreateRequest) -> CreateOutcome:
+        """Rent. Sent once, never repeated; raises only before the first byte left."""
+        ...
+
+    async def start(self, instance_id: int) -> None:
+        """Sent once. 200 with `resources_unavailable` raises ProviderError of that code."""
+        ...
+
+    async def stop(self, instance_id: int) -> None: ...
+
+    async def reboot(self, instance_id: int) -> None: ...
+
+    async def recycle(self, instance_id: int) -> None: ...
+
+    async def destroy(self, instance_id: int) -> bool:
+        """True when the provider took it or says that it is gone already; proves nothing by itself."""
+        ...
+
+    async def account_keys(self) -> tuple[KeyEntry, ...]:
+        """The account's SSH keys; the provider's 404 for none is an empty tuple."""
+        ...
+
+    async def add_account_key(self, public_key: str) -> None: ...
+
+    async def instance_keys(self, instance_id: int) -> tuple[KeyEntry, ...]: ...
+
+    async def attach_key(self, instance_id: int, public_key: str) -> None: ...
+
+    async def charges(self, start: float, end: float) -> tuple[Charge, ...]:
+        """Charges by day, Unix seconds, all pages."""
+        ...
+
+    async def invoices(self, start: float, end: float) -> tuple[Charge, ...]: ...
+
+    async def logs(self, instance_id: int, *, tail: int, daemon: bool) -> str:
+        """The newest lines of the container's or the daemon's log, untrusted, 256 KB at most."""
+        ...
+
+
+class Markets(Protocol):
+    """Opens the provider's API for a key source (`env:NAME`, `file:/abs/path`, `cli`, `keyring`)."""
+
+    def resolve(self, source: str) -> str:
+        """The source in full (absolute path); LocalError `key_file_refused` where it may never be read."""
+        ...
+
+    async def open(self, source: str) -> Market:
+        """Loads the key (LocalError `key_missing`, `key_file_refused`) and returns the API; sends nothing.
+
+        Clients are kept per key, so that limits hold over calls.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How long SSH has been tried on an instance, in seconds of trying, and since when it runs."""
+
+    instance_id: int
+    tried_s: float = 0.0
+    failed: str | None = None
+    gpu_ok: bool = False
+
+
+class Store(Protocol):
+    """Workflows and the ledger. Everything it says it kept is on disk."""
+
+    @property
+    def store_id(self) -> str:
+        """Random, made with the store; half of the order marker."""
+        ...
+
+    async def add_workflow(self, workflow: Workflow) -> None: ...
+
+    async def workflow(self, workflow_id: str) -> Workflow | None: ...
+
+    async def workflows(self, owner: str) -> tuple[Workflow, ...]:
+        """An owner's workflows, the newest first."""
+        ...
+
+    async def change_workflow(self, workflow_id: str, change: Callable[[Workflow], Workflow]) -> Workflow:
+        """Read, change and write in one transaction; `change` is pure and may raise (then nothing is written)."""
+        ...
+
+    async def add_orders(self, orders: Sequence[Order]) -> None: ...
+
+    async def move_order(self, order_id: str, to: OrderState, facts: OrderFacts | None = None) -> Order:
+        """One legal move (`domain.ledger`), flushed to disk before this returns; an illegal one raises."""
+        ...
+
+    async def note_order(self, order_id: str, facts: OrderFacts) -> Order:
+        """New facts on an order in its state."""
+        ...
+
+    async def orders(
+        self,
+        *,
+        workflow_id: str | None = None,
+        account_id: int | None = None,
+        instance_ids: Sequence[int] | None = None,
+        states: Sequence[OrderState] | None = None,
+    ) -> tuple[Order, ...]:
+        """Orders that fit every given condition, oldest first."""
+        ...
+
+    async def window(self, instance_id: int) -> Window: ...
+
+    async def keep_window(self, window: Window) -> None: ...
+
+    def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AbstractAsyncContextManager[None]:
+        """One renter per account over all processes on this store; Refusal `account_busy` after the wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalKey:
+    """An SSH public key and where its private half is (None: only the public text is known)."""
+
+    public_key: str
+    fingerprint: str
+    private_key_path: Path | None = None
+
+
+class Keys(Protocol):
+    """SSH keys on this machine."""
+
+    async def resolve(self, value: str | None) -> LocalKey:
+        """None: the first usual key, else a pair of our own; else a path or a public key as text."""
+        ...
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two public key lines hold the same key (comments do not count)."""
+        ...
+
+
+ProbeStage = Literal["none", "port_open", "ssh_ok", "gpu_ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """How far a probe came. `reason` is a code, `detail` one clean sentence; never raised."""
+
+    stage: ProbeStage
+    host: str | None = None
+    port: int | None = None
+    reason: str | None = None
+    detail: str = ""
+    host_key_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """What to probe: addresses the API gave for this very instance, direct first, and what was agreed."""
+
+    instance_id: int
+    addresses: tuple[tuple[str, int], ...]
+    key: LocalKey
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mb: int
+    local_market: bool = False
+
+
+class Prober(Protocol):
+    """Real SSH log-ins."""
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport: ...
+
+    async def forget(self, instance_id: int) -> None:
+        """Drop the pinned host key: the instance is gone or was recycled."""
+        ...
