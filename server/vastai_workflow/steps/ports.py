@@ -40,7 +40,9 @@ class Market(Protocol):
         """True where the API stands on the loopback interface (the simulator)."""
         ...
 
-    async def account(self) -> Account: ...
+    async def account(self) -> Account:
+        """Whose key it is, with the balance."""
+        ...
 
     async def instances(self) -> tuple[Instance, ...]:
         """Every instance of the account, all pages of the v1 list; a partial list is an error."""
@@ -66,11 +68,17 @@ class Market(Protocol):
         """Sent once. 200 with `resources_unavailable` raises ProviderError of that code."""
         ...
 
-    async def stop(self, instance_id: int) -> None: ...
+    async def stop(self, instance_id: int) -> None:
+        """Stop the container; its disk goes on costing."""
+        ...
 
-    async def reboot(self, instance_id: int) -> None: ...
+    async def reboot(self, instance_id: int) -> None:
+        """Stop and start on the same GPU."""
+        ...
 
-    async def recycle(self, instance_id: int) -> None: ...
+    async def recycle(self, instance_id: int) -> None:
+        """A new container from the image; the old one's data is lost."""
+        ...
 
     async def destroy(self, instance_id: int) -> bool:
         """True when the provider took it or says that it is gone already; proves nothing by itself."""
@@ -80,17 +88,25 @@ class Market(Protocol):
         """The account's SSH keys; the provider's 404 for none is an empty tuple."""
         ...
 
-    async def add_account_key(self, public_key: str) -> None: ...
+    async def add_account_key(self, public_key: str) -> None:
+        """Add a key to the account (instances rented later get it)."""
+        ...
 
-    async def instance_keys(self, instance_id: int) -> tuple[KeyEntry, ...]: ...
+    async def instance_keys(self, instance_id: int) -> tuple[KeyEntry, ...]:
+        """The keys the provider has for an instance."""
+        ...
 
-    async def attach_key(self, instance_id: int, public_key: str) -> None: ...
+    async def attach_key(self, instance_id: int, public_key: str) -> None:
+        """Give an instance a key; that it is there already is a success."""
+        ...
 
     async def charges(self, start: float, end: float) -> tuple[Charge, ...]:
         """Charges by day, Unix seconds, all pages."""
         ...
 
-    async def invoices(self, start: float, end: float) -> tuple[Charge, ...]: ...
+    async def invoices(self, start: float, end: float) -> tuple[Charge, ...]:
+        """Payments and credits in a span of Unix seconds, all pages."""
+        ...
 
     async def logs(self, instance_id: int, *, tail: int, daemon: bool) -> str:
         """The newest lines of the container's or the daemon's log, untrusted, 256 KB at most."""
@@ -111,17 +127,25 @@ class Markets(Protocol):
         """
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How long SSH has been tried on an instance, in seconds of trying, and since when it runs."""
+    """How long SSH has been tried on an instance (seconds of trying) and what came of it.
+
+    Until `grace_until` (Unix seconds; set by start and restart) an exited container is one that still comes up.
+    """
 
     instance_id: int
     tried_s: float = 0.0
-    failed: str | None = None
-    gpu_ok: bool = False
+    stage: str = "none"
+    reason: str | None = None
+    host: str | None = None
+    port: int | None = None
+    grace_until: float = 0.0
 
 
 class Store(Protocol):
@@ -132,9 +156,13 @@ class Store(Protocol):
         """Random, made with the store; half of the order marker."""
         ...
 
-    async def add_workflow(self, workflow: Workflow) -> None: ...
+    async def add_workflow(self, workflow: Workflow) -> None:
+        """Keep a new workflow."""
+        ...
 
-    async def workflow(self, workflow_id: str) -> Workflow | None: ...
+    async def workflow(self, workflow_id: str) -> Workflow | None:
+        """A workflow by its id, whoever owns it."""
+        ...
 
     async def workflows(self, owner: str) -> tuple[Workflow, ...]:
         """An owner's workflows, the newest first."""
@@ -144,7 +172,9 @@ class Store(Protocol):
         """Read, change and write in one transaction; `change` is pure and may raise (then nothing is written)."""
         ...
 
-    async def add_orders(self, orders: Sequence[Order]) -> None: ...
+    async def add_orders(self, orders: Sequence[Order]) -> None:
+        """Keep new orders, all or none."""
+        ...
 
     async def move_order(self, order_id: str, to: OrderState, facts: OrderFacts | None = None) -> Order:
         """One legal move (`domain.ledger`), flushed to disk before this returns; an illegal one raises."""
@@ -165,9 +195,13 @@ class Store(Protocol):
         """Orders that fit every given condition, oldest first."""
         ...
 
-    async def window(self, instance_id: int) -> Window: ...
+    async def window(self, instance_id: int) -> Window:
+        """The readiness window of an instance; a fresh one where none is kept."""
+        ...
 
-    async def keep_window(self, window: Window) -> None: ...
+    async def keep_window(self, window: Window) -> None:
+        """Keep a readiness window."""
+        ...
 
     def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AbstractAsyncContextManager[None]:
         """One renter per account over all processes on this store; Refusal `account_busy` after the wait."""
@@ -226,7 +260,9 @@ class ProbeTarget:
 class Prober(Protocol):
     """Real SSH log-ins."""
 
-    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport: ...
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        """Try the addresses; says how far it came, never raises for the network."""
+        ...
 
     async def forget(self, instance_id: int) -> None:
         """Drop the pinned host key: the instance is gone or was recycled."""
