@@ -77,8 +77,9 @@ class Rate:
         return float(self.per_hour.quantize(_SHOWN, ROUND_HALF_UP))
 
     def __str__(self) -> str:
-        shown = self.per_hour.quantize(_SHOWN, ROUND_HALF_UP).normalize()
-        return f"${shown:f}/h" if shown.as_tuple().exponent < -2 else f"${shown.quantize(_CENT):f}/h"  # type: ignore[operator]
+        shown = self.per_hour.quantize(_SHOWN, ROUND_HALF_UP)
+        cents = shown.quantize(_CENT, ROUND_HALF_UP)
+        return f"${cents}/h" if shown == cents else f"${shown}/h"
 
 
 def total(rates: "list[Rate] | tuple[Rate, ...]") -> Rate:
