@@ -1,18 +1,13 @@
 """The simulated instance's SSH server, asked by a plain asyncssh client."""
 
-from __future__ import annotations
-
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
 
 from vastai_workflow.simulator.ssh_host import BEHAVIOURS, WELCOME, SshHost, new_host_key
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
 
 ONE_4090 = (("RTX 4090", 24564),)
 KEY = new_host_key()

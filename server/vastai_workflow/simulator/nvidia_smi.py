@@ -1,14 +1,9 @@
 """What the scripted `nvidia-smi` of a simulated machine prints."""
 
-from __future__ import annotations
-
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DRIVER_VERSION = "570.86.15"
 CUDA_VERSION = "12.8"

@@ -1,18 +1,13 @@
 """A real SSH server that stands for one simulated instance, well or badly behaved."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import asyncssh
 
 from vastai_workflow.simulator import nvidia_smi
 from vastai_workflow.simulator.nvidia_smi import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 WELCOME = "Welcome to vast.ai. If authentication fails, try again after a few seconds, and double check your ssh key.\n"
 GREETING = "[tmux: session ssh_tmux] To disable auto tmux, run: touch ~/.no_auto_tmux\r\n"
@@ -190,33 +185,6 @@ BEHAVIOURS = (*MACHINES, *DOORS)
 """The names that `SshHost` takes, one bad thing each. Late keys are `authorized_keys`, a wrong GPU is `gpus`."""
 
 
-class _Login(asyncssh.SSHServer):
-    """Lets in `root` with an authorized key, and nobody else."""
-
-    def __init__(self, host: SshHost) -> None:
-        self._host = host
-        self._connection: asyncssh.SSHServerConnection | None = None
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._connection = conn
-        self._host.connections.add(conn)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the client left, however
-        if self._connection is not None:
-            self._host.connections.discard(self._connection)
-
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  # everyone has to show a key
-        if self._connection is not None:
-            self._host.machine.greet(self._connection)
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == "root" and any(key.public_data == blob for blob in self._host.authorized_blobs())
-
-
 class SshHost:
     """One instance's SSH server, on as many listeners as are started; `root` with a public key, nothing else.
 
@@ -295,3 +263,30 @@ class SshHost:
                 await self._door(reader, writer)
         finally:
             self._writers.discard(writer)
+
+
+class _Login(asyncssh.SSHServer):
+    """Lets in `root` with an authorized key, and nobody else."""
+
+    def __init__(self, host: SshHost) -> None:
+        self._host = host
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._host.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the client left, however
+        if self._connection is not None:
+            self._host.connections.discard(self._connection)
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  # everyone has to show a key
+        if self._connection is not None:
+            self._host.machine.greet(self._connection)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == "root" and any(key.public_data == blob for blob in self._host.authorized_blobs())
