@@ -85,3 +85,7 @@ class Rate:
 def total(rates: "list[Rate] | tuple[Rate, ...]") -> Rate:
     """The sum of some rates."""
     return Rate(sum((rate.per_hour for rate in rates), Decimal(0)))
+
+
+ZERO: Final = Rate(Decimal(0))
+"""Nothing per hour."""

@@ -134,9 +134,10 @@ class Markets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How long SSH has been tried on an instance (seconds of trying) and what came of it.
+    """What was seen of an instance over the calls; the store keeps it whole (every field).
 
-    Until `grace_until` (Unix seconds; set by start and restart) an exited container is one that still comes up.
+    `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
+    is one that still comes up. `gpu_s`, `seen_at`, `seen_running`: the local meter, seconds in which the GPU was billed.
     """
 
     instance_id: int
@@ -146,6 +147,9 @@ class Window:
     host: str | None = None
     port: int | None = None
     grace_until: float = 0.0
+    gpu_s: float = 0.0
+    seen_at: float = 0.0
+    seen_running: bool = False
 
 
 class Store(Protocol):
