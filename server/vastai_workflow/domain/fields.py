@@ -232,10 +232,14 @@ def shown(name: str, value: Any) -> Any:
     return value
 
 
-def digest(values: Mapping[str, Any], *, label: str, account_id: int | None, fingerprint: str | None) -> str:
-    """What a yes is bound to: every field, the label, the account and the SSH key; the ceiling is a field."""
-    body = {"fields": dict(values), "label": label, "account": account_id, "ssh": fingerprint}
-    return digest_of(body)
+def digest(values: Mapping[str, Any], *, account_id: int | None) -> str:
+    """What a yes is bound to: every field (the label, the SSH key and the ceiling are fields) and the account."""
+    return digest_of({"fields": dict(values), "account": account_id})
+
+
+def fingerprint(secret: str, salt: str) -> str:
+    """A secret value's stand-in in the digest: tells a change without telling the value."""
+    return hashlib.sha256(f"{salt}\0{secret}".encode()).hexdigest()[:16]
 
 
 def digest_of(body: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ class Window:
     """What was seen of an instance over the calls; the store keeps it whole (every field).
 
     `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
-    is one that still comes up. `gpu_s`, `seen_at`, `seen_running`: the local meter, seconds in which the GPU was billed.
+    is one that still comes up. `gpu_s`, `seen_at`, `seen_running`: the local meter, GPU seconds that were billed.
     """
 
     instance_id: int

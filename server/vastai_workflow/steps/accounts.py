@@ -1,0 +1,70 @@
+"""Which key a call uses: the workflow's, else the ledger's for that machine, else the owner's last, else the default."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.ledger import Order
+from vastai_workflow.domain.market import Account
+from vastai_workflow.domain.workflow import Workflow
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.ports import Market
+
+ENVIRONMENT_KEY: Final = "env:VAST_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The provider's API for this call, and whose account it is."""
+
+    market: Market
+    account: Account
+    source: str
+    workflow: Workflow | None
+
+
+async def open_market(
+    deps: Deps, caller: Caller, workflow_id: str | None = None, instance_ids: Sequence[int] = ()
+) -> Opened:
+    """Open the API with the right key. Another account than the one that rented these machines is a refusal."""
+    workflow = None if workflow_id is None else await owned(deps, caller, workflow_id)
+    orders = [o for o in await deps.store.orders(instance_ids=tuple(instance_ids)) if o.owner == caller.owner]
+    source = _usable(workflow) or (orders[-1].key_source if orders else None) or await _last(deps, caller)
+    market = await deps.markets.open(source or ENVIRONMENT_KEY)
+    account = await market.account()
+    _check_account(account, orders, workflow)
+    return Opened(market, account, source or ENVIRONMENT_KEY, workflow)
+
+
+def _usable(workflow: Workflow | None) -> str | None:
+    if workflow is None:
+        return None
+    state = workflow.fields["api_key_source"]
+    value: str = state.value
+    if value.startswith("env:") or state.status == "confirmed":
+        return value
+    call = {"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest}
+    raise Refusal(
+        "key_source_not_confirmed",
+        f"the key in {value} is read only after a yes to it",
+        ask_user=f"May the API key be read from {value}?",
+        next_call={**call, "fields": ["api_key_source"]},
+    )
+
+
+async def _last(deps: Deps, caller: Caller) -> str | None:
+    for workflow in await deps.store.workflows(caller.owner):
+        state = workflow.fields["api_key_source"]
+        if state.status == "confirmed":
+            return str(state.value)
+    return None
+
+
+def _check_account(account: Account, orders: Sequence[Order], workflow: Workflow | None) -> None:
+    strange = [order for order in orders if order.account_id != account.id]
+    if strange:
+        ids = ", ".join(str(order.instance_id) for order in strange)
+        raise Refusal("account_changed", f"got the key of account {account.id}, but another account rented {ids}")
+    if workflow is not None and workflow.account_id not in {None, account.id}:
+        raise Refusal("account_changed", f"got account {account.id}, the workflow is of account {workflow.account_id}")

@@ -1,0 +1,302 @@
+"""The dialog: propose fields, look at the market with them, and take the user's yes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vastai_workflow.domain import fields
+from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError
+from vastai_workflow.domain.gate import unconfirmed
+from vastai_workflow.domain.label import FALLBACK, label_for
+from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.plan import default_ceiling
+from vastai_workflow.domain.workflow import (
+    CONFIRMATION_LIFE_S,
+    ChosenKey,
+    Confirmation,
+    FieldState,
+    Purpose,
+    Workflow,
+)
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
+
+_ENVIRONMENT: Final = "env:"
+_KEY_FIELD: Final = "api_key_source"
+_NO_DIALOG: Final = frozenset({"status", "ssh", "destroy", "billing"})
+_HISTORY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A workflow as it stands, and what was seen of the market (None: no key was at hand, `problem` says why)."""
+
+    workflow: Workflow
+    look: Look | None
+    problem: WorkflowError | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Fields that need a yes, or a value first."""
+        needed = fields.still_needed(_values(self.workflow))
+        return tuple(dict.fromkeys((*needed, *unconfirmed(self.workflow))))
+
+
+async def propose(
+    deps: Deps, caller: Caller, workflow_id: str | None, action: str | None, given: Mapping[str, Any]
+) -> Proposal:
+    """Start a workflow, or change one; then look at the market with its fields."""
+    if action is not None and action not in fields.ACTIONS:
+        raise fields.refuse("action", action, " | ".join(fields.ACTIONS))
+    parsed = {name: fields.parse(name, value) for name, value in given.items()}
+    _check_cap(deps, parsed.get("max_price_per_hour"))
+    if _KEY_FIELD in parsed:
+        parsed[_KEY_FIELD] = deps.markets.resolve(parsed[_KEY_FIELD])
+    known = await _known_sources(deps, caller)
+    if workflow_id is None:
+        workflow = _fresh(deps, caller, action or "create", known)
+        await deps.store.add_workflow(workflow)
+    else:
+        workflow = await owned(deps, caller, workflow_id)
+    chosen_key = await _chosen_key(deps, workflow, parsed)
+    drafted = _with_values(workflow, parsed, chosen_key)
+    if action is not None:
+        drafted = drafted.with_(action=action)
+    return await _looked(deps, workflow.workflow_id, drafted, known)
+
+
+async def confirm(
+    deps: Deps,
+    caller: Caller,
+    workflow_id: str,
+    *,
+    digest: str | None,
+    names: Sequence[str] | None,
+    acknowledge: Sequence[int],
+) -> Proposal:
+    """The user's yes to the fields (all, or some), relayed with the digest that was shown."""
+    workflow = await owned(deps, caller, workflow_id)
+    _check_digest(workflow, digest)
+    if names is not None and (odd := [name for name in names if name not in workflow.fields]):
+        raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
+    known = await _known_sources(deps, caller)
+    if not _readable(workflow, known):
+        return await _confirm_key_source(deps, workflow, names, known)
+    if names is None and not workflow.price_shown:
+        raise Refusal("price_not_shown", "no price was shown to the user yet", next_call=_propose_call(workflow_id))
+
+    def agreed(current: Workflow) -> Workflow:
+        _check_digest(current, digest)
+        return _agreed(deps, current, caller, names, acknowledge)
+
+    changed = await deps.store.change_workflow(workflow_id, agreed)
+    return Proposal(changed, None, confirmation=changed.confirmation(Purpose.RENT, changed.digest))
+
+
+def _agreed(
+    deps: Deps, workflow: Workflow, caller: Caller, names: Sequence[str] | None, acknowledge: Sequence[int]
+) -> Workflow:
+    now = deps.clock.now()
+    states = {
+        name: state.model_copy(update={"status": "confirmed"}) if names is None or name in names else state
+        for name, state in workflow.fields.items()
+    }
+    workflow = workflow.with_(fields=states)
+    current = workflow.confirmation(Purpose.RENT, workflow.digest)
+    if acknowledge and current is not None and current.open_at(now):
+        known = tuple(sorted({*current.acknowledged, *acknowledge}))
+        amended = current.model_copy(update={"acknowledged": known})
+        return workflow.with_(confirmations=(*_without(workflow, current), amended))
+    values = {name: state.value for name, state in states.items()}
+    if unconfirmed(workflow) or fields.still_needed(values) or workflow.account_id is None:
+        return workflow
+    confirmation = Confirmation(
+        confirmation_id=f"c_{deps.new_id(9)}",
+        purpose=Purpose.RENT,
+        digest=workflow.digest,
+        account_id=workflow.account_id,
+        by=caller.relayed,
+        at=now,
+        expires_at=now + CONFIRMATION_LIFE_S,
+        ceiling_per_hour=values["max_price_per_hour"],
+        places=values["count"],
+        acknowledged=tuple(sorted({*workflow.shown_active, *acknowledge})),
+    )
+    return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:])
+
+
+def _without(workflow: Workflow, confirmation: Confirmation) -> tuple[Confirmation, ...]:
+    kept = confirmation.confirmation_id
+    return tuple(item for item in workflow.confirmations if item.confirmation_id != kept)
+
+
+def _check_digest(workflow: Workflow, digest: str | None) -> None:
+    if digest == workflow.digest and digest:
+        return
+    got = "no digest" if digest is None else f"the digest {digest[:40]!r}"
+    shown = ", ".join(f"{name}={fields.shown(name, state.value)}" for name, state in workflow.fields.items())
+    raise Refusal(
+        "digest_mismatch",
+        f"got {got}, but what stands now is {workflow.digest}: {shown}",
+        next_step="show the user what stands now, then confirm its digest",
+        ask_user=f"The proposal is now: {shown}. Do you agree?",
+        next_call={"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest},
+    )
+
+
+async def _confirm_key_source(
+    deps: Deps, workflow: Workflow, names: Sequence[str] | None, known: frozenset[str]
+) -> Proposal:
+    if names is None or list(names) != [_KEY_FIELD]:
+        call = {"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest}
+        raise Refusal(
+            "key_source_not_confirmed",
+            f"the key in {workflow.value(_KEY_FIELD)} is read only after a yes to it, and prices come after",
+            ask_user=f"May the API key be read from {workflow.value(_KEY_FIELD)}?",
+            next_call={**call, "fields": [_KEY_FIELD]},
+        )
+    states = dict(workflow.fields)
+    states[_KEY_FIELD] = states[_KEY_FIELD].model_copy(update={"status": "confirmed"})
+    confirmed = workflow.with_(fields=states)
+    source: str = confirmed.value(_KEY_FIELD)
+    return await _looked(deps, workflow.workflow_id, confirmed, known | {source})
+
+
+async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozenset[str]) -> Proposal:
+    """Look at the market if the key may be read, complete the draft with what was seen, and keep it."""
+    look: Look | None = None
+    problem: WorkflowError | None = None
+    if _readable(drafted, known):
+        try:
+            market = await deps.markets.open(drafted.value(_KEY_FIELD))
+            if drafted.action in _NO_DIALOG:
+                look = await look_around(deps, market)
+            else:
+                look = await look_at_offers(deps, market, _values(drafted), _own_ceiling(drafted))
+            problem = look.shortage
+        except (LocalError, ProviderError) as error:
+            problem = error
+    completed = _completed(deps, drafted, look)
+    kept = await deps.store.change_workflow(workflow_id, lambda current: _merged(current, completed))
+    return Proposal(kept, look, problem)
+
+
+def _merged(current: Workflow, completed: Workflow) -> Workflow:
+    """The new draft over what other calls wrote meanwhile: yeses, plans and questions are never taken back."""
+    return completed.with_(confirmations=current.confirmations, plans=current.plans, questions=current.questions)
+
+
+def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
+    states = dict(workflow.fields)
+    if look is not None and states.get("label", FieldState(value=FALLBACK)).source != "given":
+        states["label"] = _set(states.get("label"), label_for(look.account), "account")
+    if look is not None and look.chosen:
+        ceiling = states.get("max_price_per_hour")
+        dearest = max(offer.price for offer in look.chosen)
+        if ceiling is None or (ceiling.source == "plan" and dearest > Rate.of(ceiling.value)):
+            value = f"{default_ceiling(look.chosen, deps.caps.max_price_per_hour).per_hour.normalize():f}"
+            states["max_price_per_hour"] = _set(ceiling, value, "plan")
+    account_id = look.account.id if look is not None else workflow.account_id
+    shown_active = tuple(sorted(item.instance.id for item in look.active)) if look is not None else ()
+    values = {name: state.value for name, state in states.items()}
+    return workflow.with_(
+        fields=states,
+        account_id=account_id,
+        shown_active=shown_active,
+        price_shown=look is not None and bool(look.chosen),
+        digest=fields.digest(values, account_id=account_id),
+    )
+
+
+def _fresh(deps: Deps, caller: Caller, action: str, known: frozenset[str]) -> Workflow:
+    states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
+    files = sorted(source for source in known if not source.startswith(_ENVIRONMENT))
+    if files:
+        states[_KEY_FIELD] = FieldState(value=files[-1])
+    return Workflow(
+        workflow_id=f"wf_{deps.new_id(16)}",
+        owner=caller.owner,
+        created_at=deps.clock.now(),
+        action=action,
+        fields=states,
+    )
+
+
+async def _chosen_key(deps: Deps, workflow: Workflow, parsed: dict[str, Any]) -> ChosenKey:
+    given = parsed.pop("ssh_key", None)
+    if given is None and workflow.ssh_key is not None:
+        return workflow.ssh_key
+    key = await deps.keys.resolve(given)
+    path = None if key.private_key_path is None else str(key.private_key_path)
+    if given is not None:
+        parsed["ssh_key"] = key.fingerprint
+    return ChosenKey(public_key=key.public_key, fingerprint=key.fingerprint, private_key_path=path)
+
+
+def _with_values(workflow: Workflow, parsed: Mapping[str, Any], key: ChosenKey) -> Workflow:
+    """Given values put in; what changed is proposed again, and so is the ceiling if a price hung on it."""
+    states = dict(workflow.fields)
+    secrets = dict(workflow.secrets)
+    repriced = False
+    for name, value in parsed.items():
+        before = states.get(name)
+        kept = value
+        if name == "env":
+            secrets = dict(value)
+            kept = {variable: fields.fingerprint(text, workflow.workflow_id) for variable, text in value.items()}
+        states[name] = _set(before, kept, "given")
+        repriced |= fields.FIELDS[name].prices and (before is None or before.value != kept)
+    if "min_vram_gb" in parsed and states["gpu_name"].source == "default":
+        states["gpu_name"] = _set(states["gpu_name"], fields.ANY_GPU, "default")
+    if "ssh_key" not in parsed:
+        states["ssh_key"] = _set(states.get("ssh_key"), key.fingerprint, "default")
+    if repriced and "max_price_per_hour" not in parsed and "max_price_per_hour" in states:
+        states = _ceiling_again(states)
+    return workflow.with_(fields=states, ssh_key=key, secrets=secrets)
+
+
+def _ceiling_again(states: Mapping[str, FieldState]) -> dict[str, FieldState]:
+    ceiling = states["max_price_per_hour"]
+    others = {name: state for name, state in states.items() if name != "max_price_per_hour"}
+    if ceiling.source == "plan":
+        return others
+    return {**others, "max_price_per_hour": ceiling.model_copy(update={"status": "proposed"})}
+
+
+def _set(before: FieldState | None, value: Any, source: str) -> FieldState:
+    if before is not None and before.value == value:
+        return before if before.source == source else before.model_copy(update={"source": source})
+    return FieldState.model_validate({"value": value, "source": source})
+
+
+def _check_cap(deps: Deps, ceiling: str | None) -> None:
+    cap = deps.caps.max_price_per_hour
+    if ceiling is not None and cap is not None and Rate.of(ceiling) > cap:
+        raise fields.refuse("max_price_per_hour", float(ceiling), f"up to {cap} (the operator's cap)")
+
+
+def _readable(workflow: Workflow, known: frozenset[str]) -> bool:
+    """Whether the key may be read: from the environment always, else after a yes to this very source."""
+    state = workflow.fields[_KEY_FIELD]
+    return state.value.startswith(_ENVIRONMENT) or state.status == "confirmed" or state.value in known
+
+
+async def _known_sources(deps: Deps, caller: Caller) -> frozenset[str]:
+    """Key sources that this owner said yes to before, the environment aside."""
+    states = [workflow.fields[_KEY_FIELD] for workflow in await deps.store.workflows(caller.owner)]
+    return frozenset(state.value for state in states if state.status == "confirmed")
+
+
+def _own_ceiling(workflow: Workflow) -> Rate | None:
+    """The ceiling that the user named; one of ours moves with the market until it is agreed."""
+    state = workflow.fields.get("max_price_per_hour")
+    return Rate.of(state.value) if state is not None and state.source == "given" else None
+
+
+def _values(workflow: Workflow) -> dict[str, Any]:
+    return {name: state.value for name, state in workflow.fields.items()}
+
+
+def _propose_call(workflow_id: str) -> dict[str, Any]:
+    return {"tool": "propose_fields", "workflow_id": workflow_id}

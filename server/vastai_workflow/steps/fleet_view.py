@@ -1,0 +1,58 @@
+"""What runs now: the account's machines as a user sees them, with whose they are and what they cost."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vastai_workflow.domain.ledger import Order, OrderState, order_of_marker
+from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.meter import burn_rate
+from vastai_workflow.domain.money import Rate, total
+from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.steps.deps import Deps
+
+LABEL_CAP = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveInstance:
+    """One machine of the account. `order` is its order where this server's ledger has one."""
+
+    instance: Instance
+    state: State
+    burn: Rate
+    order: Order | None
+
+    @property
+    def label(self) -> str:
+        """The label, cleaned."""
+        return clean(self.instance.label, LABEL_CAP)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this server rented it."""
+        return self.order is not None
+
+
+async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
+    """Join a complete list with the ledger."""
+    orders = await deps.store.orders(account_id=account_id)
+    by_instance = {order.instance_id: order for order in orders if order.instance_id is not None}
+    return tuple(_active(instance, by_instance.get(instance.id)) for instance in instances)
+
+
+def _active(instance: Instance, order: Order | None) -> ActiveInstance:
+    state = condition(instance).state
+    burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
+    mine = order if order is not None and order.state is OrderState.RENTED else None
+    return ActiveInstance(instance, state, burn, mine)
+
+
+def burning(active: Sequence[ActiveInstance]) -> Rate:
+    """What all of it costs per hour now."""
+    return total([item.burn for item in active])
+
+
+def marked_by(instance: Instance, store_id: str) -> str | None:
+    """The order id that an instance carries, if this store made it."""
+    return order_of_marker(instance.order_marker, store_id)

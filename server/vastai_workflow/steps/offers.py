@@ -1,0 +1,80 @@
+"""Find offers: search with the fields, choose by the policy, and keep the plan for the create."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from vastai_workflow.domain import plan as choosing
+from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.market import Offer
+from vastai_workflow.domain.money import Rate, total
+from vastai_workflow.domain.workflow import Plan, PlannedOffer, Workflow
+from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.outlook import search, under
+
+_KEPT_PLANS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Ranked offers, the plan made of them, and what it costs."""
+
+    workflow: Workflow
+    offers: tuple[Offer, ...]
+    plan: Plan
+    total: Rate
+    runway_h: Decimal
+
+
+async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: Sequence[int] | None) -> Found:
+    """Search, rank and choose; `offer_ids` makes the user's own choice the plan (it must fit filter and ceiling)."""
+    workflow = await owned(deps, caller, workflow_id)
+    opened = await open_market(deps, caller, workflow_id)
+    values = {name: state.value for name, state in workflow.fields.items()}
+    ceiling = Rate.of(values["max_price_per_hour"]) if "max_price_per_hour" in values else None
+    ranked = under(await search(opened.market, values, tuple(offer_ids or ())), ceiling)
+    chosen = (
+        _picked(ranked, offer_ids, values) if offer_ids else choosing.choose(ranked, values["count"], values["policy"])
+    )
+    now = deps.clock.now()
+    plan = Plan(
+        plan_id=f"p_{deps.new_id(9)}",
+        digest=workflow.digest,
+        chosen=tuple(planned(offer) for offer in chosen),
+        created_at=now,
+        expires_at=now + choosing.PLAN_LIFE_S,
+    )
+    kept = await deps.store.change_workflow(
+        workflow_id, lambda current: current.with_(plans=(*current.plans, plan)[-_KEPT_PLANS:])
+    )
+    together = total([offer.price for offer in chosen])
+    active = await with_orders(deps, opened.account.id, await opened.market.instances())
+    return Found(kept, ranked, plan, together, opened.account.credit / (together + burning(active)))
+
+
+def planned(offer: Offer) -> PlannedOffer:
+    """An offer as the plan keeps it."""
+    return PlannedOffer(
+        ask_id=offer.ask_id,
+        machine_id=offer.machine_id,
+        gpu_name=offer.gpu_name,
+        num_gpus=offer.num_gpus,
+        gpu_ram_mb=offer.gpu_ram_mb,
+        price_per_hour=offer.price.per_hour,
+    )
+
+
+def _picked(ranked: Sequence[Offer], offer_ids: Sequence[int], values: dict[str, Any]) -> tuple[Offer, ...]:
+    by_id = {offer.ask_id: offer for offer in ranked}
+    gone = [ask_id for ask_id in offer_ids if ask_id not in by_id]
+    if gone:
+        raise Refusal("no_offers", f"offer {gone[0]} is gone, or does not fit the filter or the ceiling")
+    picked = tuple(by_id[ask_id] for ask_id in dict.fromkeys(offer_ids))
+    if len(picked) != values["count"] or len({offer.machine_id for offer in picked}) != len(picked):
+        raise Refusal(
+            "invalid_argument", f"offer_ids: got {len(picked)}, allowed {values['count']} of distinct machines (count)"
+        )
+    return picked
