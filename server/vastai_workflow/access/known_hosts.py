@@ -41,8 +41,7 @@ class KnownHosts:
 
         Raises `LocalError` `host_key_changed` where another key is pinned; that one stays.
         """
-        shown = host_key.export_public_key().decode().split()
-        line = " ".join(shown[:2])
+        line = line_of(host_key)
         try:
             self._make_folder()
             with self._lock:
@@ -90,6 +89,11 @@ class KnownHosts:
             f"The host keys in {self.path} can't be read or written ({error.strerror or type(error).__name__}).",
             next_step="make the file and its folder writable for this user, then call again",
         )
+
+
+def line_of(host_key: asyncssh.SSHKey) -> str:
+    """The key as `type blob`, as it stands in the file."""
+    return " ".join(host_key.export_public_key().decode().split()[:2])
 
 
 def fingerprint(line: str | None) -> str:

@@ -1,0 +1,66 @@
+"""The private half that a login is signed with: the key file, or the user's ssh-agent where it has a passphrase."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+import asyncssh
+
+from vastai_workflow.access.keys import parse_public_key
+from vastai_workflow.steps.ports import LocalKey
+
+MAX_FILE_BYTES: Final = 64 * 1024
+
+
+class NoPrivateKeyError(Exception):
+    """Nothing on this machine can sign for the public key; the message says what would help."""
+
+
+@asynccontextmanager
+async def signer(
+    key: LocalKey, agent_path: str | None, give_up_at: float
+) -> AsyncGenerator[asyncssh.SSHKey | asyncssh.SSHKeyPair]:
+    """Yield what asyncssh signs with, for this very key and no other of the agent's.
+
+    Raises `NoPrivateKeyError`. `agent_path` is the socket of the user's ssh-agent, if there is one; it is waited for
+    until `give_up_at` on the event loop's clock.
+    """
+    blob = parse_public_key(key.public_key).blob
+    path = key.private_key_path
+    loaded = await anyio.to_thread.run_sync(_load, path) if path is not None else None
+    if loaded is not None and loaded.public_data == blob:
+        yield loaded
+        return
+    async with AsyncExitStack() as stack:
+        if agent_path:
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    agent = await stack.enter_async_context(await asyncssh.connect_agent(agent_path))
+                    pairs = await agent.get_keys()
+            except (asyncssh.Error, OSError, ValueError):
+                pairs = ()
+            held = next((pair for pair in pairs if pair.public_data == blob), None)
+            if held is not None:
+                yield held
+                return
+    raise NoPrivateKeyError(_what_helps(path, loaded))
+
+
+def _load(path: Path) -> asyncssh.SSHKey | None:
+    """The key in the file, or None where it has a passphrase or can't be read."""
+    try:
+        with path.open("rb") as file:
+            return asyncssh.import_private_key(file.read(MAX_FILE_BYTES))
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+        return None
+
+
+def _what_helps(path: Path | None, loaded: asyncssh.SSHKey | None) -> str:
+    if path is None:
+        return "Only the public key is on this machine, so the login was not tested."
+    if loaded is not None:
+        return f"{path} is not the private key of the public key beside it, so the login was not tested."
+    return f"{path} has a passphrase or can't be read, so the login was not tested; run: ssh-add {path}"

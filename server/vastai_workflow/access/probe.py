@@ -1,0 +1,193 @@
+"""Real SSH log-ins, which show that a machine is there, that the key works and that it has the agreed GPUs."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+
+import anyio.to_thread
+import asyncssh
+
+from vastai_workflow.access import addresses, gpus, known_hosts
+from vastai_workflow.access.addresses import AddressRefusedError
+from vastai_workflow.access.identity import NoPrivateKeyError, signer
+from vastai_workflow.access.known_hosts import KnownHosts
+from vastai_workflow.access.race import Attempt, first_of
+from vastai_workflow.access.session import TOO_MUCH, Login, Output, TooMuchOutputError, host_key_algorithms, meaning
+from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
+
+STAGGER_S: Final = 0.25
+"""The head start of an address before the next one is tried too (RFC 8305 recommends 250 ms)."""
+
+LOGIN_SHARE: Final = 0.6
+"""The share of a probe's time for the login; the rest is for the command on a machine that let us in."""
+
+MAX_ADDRESSES_PER_NAME: Final = 2
+MAX_IDENTIFICATION_BYTES: Final = 8192
+_IDENTIFICATION: Final = re.compile(rb"^SSH-(?:2\.0|1\.99)-[^\n]*\n", re.MULTILINE)
+
+
+class SshProber:
+    """Logs in as root on the addresses that the provider gave for an instance, and on nothing else."""
+
+    def __init__(self, hosts: KnownHosts, *, agent_path: str | None = None, stagger_s: float = STAGGER_S) -> None:
+        """`agent_path` is the socket of the user's ssh-agent; it is asked for signatures and never forwarded."""
+        self._hosts = hosts
+        self._agent_path = agent_path
+        self._stagger_s = stagger_s
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        """Log in and look at the GPUs, within `timeout_s` seconds. What network and machine do wrong is a report.
+
+        Without a private key it ends at `port_open` with `no_private_key`. Raises `LocalError` alone:
+        `store_unavailable` for the known_hosts file, `ssh_key_refused` for a target whose key is none.
+        """
+        if not target.addresses:
+            return ProbeReport("none", reason="bad_address", detail="The provider gives no SSH address (yet).")
+        now = asyncio.get_running_loop().time()
+        login_by, end_by = now + timeout_s * LOGIN_SHARE, now + timeout_s
+        try:
+            async with signer(target.key, self._agent_path, login_by) as key:
+                pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
+                reach = partial(_log_in, target=target, key=key, pinned=pinned, login_by=login_by)
+                best = await self._race(target, reach)
+        except NoPrivateKeyError as missing:
+            best = await self._race(target, partial(_knock, target=target, login_by=login_by))
+            if best.reason is None:
+                best.fail("no_private_key", str(missing))
+            return best.report()
+        try:
+            if best.connection is not None and best.host_key is not None:
+                await self._pin(best, best.host_key, target.instance_id)
+                if best.reason is None:
+                    await _look(best, best.connection, target, end_by)
+        finally:
+            await best.close()
+        return best.report()
+
+    async def forget(self, instance_id: int) -> None:
+        """Drop the instance's host key."""
+        await anyio.to_thread.run_sync(self._hosts.forget, instance_id)
+
+    async def _race(self, target: ProbeTarget, reach: Callable[[Attempt], Coroutine[Any, Any, None]]) -> Attempt:
+        attempts = [Attempt(host.strip(), port) for host, port in target.addresses]
+        return await first_of(attempts, reach, stagger_s=self._stagger_s)
+
+    async def _pin(self, attempt: Attempt, host_key: asyncssh.SSHKey, instance_id: int) -> None:
+        """Trust the key of the first login, and not before it: a stranger on a reused address refuses our key."""
+        try:
+            await anyio.to_thread.run_sync(self._hosts.pin, instance_id, host_key)
+        except LocalError as error:
+            if error.code != "host_key_changed":
+                raise
+            attempt.stage = "port_open"
+            attempt.fail(error.code, error.message)
+
+
+async def _log_in(
+    attempt: Attempt,
+    *,
+    target: ProbeTarget,
+    key: asyncssh.SSHKey | asyncssh.SSHKeyPair,
+    pinned: str | None,
+    login_by: float,
+) -> None:
+    """Log in on one address; the connection stays open in the attempt."""
+    login = Login(pinned)
+
+    async def connect(ip: str) -> None:
+        attempt.connection, _ = await asyncssh.create_connection(
+            lambda: login,
+            ip,
+            attempt.port,
+            config=None,
+            username="root",
+            client_keys=[key],
+            agent_path=None,
+            agent_forwarding=False,
+            preferred_auth=["publickey"],
+            disable_trivial_auth=True,
+            known_hosts=asyncssh.import_known_hosts(""),  # empty, so `Login` decides; None would trust all keys
+            server_host_key_algs=host_key_algorithms(pinned),
+            compression_algs=["none"],  # a machine must not inflate what we count
+        )
+
+    try:
+        async with asyncio.timeout_at(login_by):
+            await _on_its_addresses(attempt, connect, local_market=target.local_market)
+        attempt.stage = "ssh_ok"
+    except (AddressRefusedError, asyncssh.Error, OSError) as error:
+        attempt.fail(*meaning(error))
+    attempt.host_key = login.host_key
+    if attempt.reason is not None and login.identified:
+        attempt.stage = "port_open"
+    if attempt.reason == "host_key_changed" and login.host_key is not None:
+        shown, known = login.host_key.get_fingerprint(), known_hosts.fingerprint(pinned)
+        attempt.detail = known_hosts.changed(target.instance_id, known=known, shown=shown).message
+
+
+async def _knock(attempt: Attempt, *, target: ProbeTarget, login_by: float) -> None:
+    """See whether SSH answers on one address, without a login."""
+
+    async def connect(ip: str) -> None:
+        reader, writer = await asyncio.open_connection(ip, attempt.port)
+        try:
+            heard = b""
+            while not _IDENTIFICATION.search(heard):
+                if not (piece := await reader.read(1024)):
+                    raise ConnectionResetError
+                heard += piece
+                if len(heard) > MAX_IDENTIFICATION_BYTES:
+                    raise TooMuchOutputError(TOO_MUCH)
+        finally:
+            writer.transport.abort()
+
+    try:
+        async with asyncio.timeout_at(login_by):
+            await _on_its_addresses(attempt, connect, local_market=target.local_market)
+        attempt.stage = "port_open"
+    except (AddressRefusedError, asyncssh.Error, OSError) as error:
+        attempt.fail(*meaning(error))
+
+
+async def _on_its_addresses(
+    attempt: Attempt, connect: Callable[[str], Coroutine[Any, Any, None]], *, local_market: bool
+) -> None:
+    """Connect to what the host's name resolves to, the next where one can't be reached."""
+    ips = await addresses.resolve(attempt.host, attempt.port, local_market=local_market)
+    *first, last = ips[:MAX_ADDRESSES_PER_NAME]
+    for ip in first:
+        try:
+            return await connect(ip)
+        except OSError:
+            continue
+    return await connect(last)
+
+
+async def _look(attempt: Attempt, connection: asyncssh.SSHClientConnection, target: ProbeTarget, end_by: float) -> None:
+    """Run the query and judge its answer."""
+    output = Output()
+    try:
+        async with asyncio.timeout_at(end_by):
+            await connection.create_session(  # pyright: ignore[reportUnknownMemberType]  # AnyStr is left open there
+                lambda: output, gpus.QUERY, encoding=None
+            )
+            await output.ended.wait()
+    except TimeoutError:
+        return attempt.fail("hung", "Login works, but the machine does not answer a command in time.")
+    except (asyncssh.Error, OSError):
+        return attempt.fail("closed", "Login works, but the machine starts no command.")
+    if output.too_much:
+        return attempt.fail("too_much_output", TOO_MUCH)
+    if output.status is None:
+        return attempt.fail("closed", "The machine hung up while a command ran.")
+    stdout = output.stdout.decode(errors="replace")
+    verdict = gpus.judge(
+        stdout, output.status, gpu_name=target.gpu_name, num_gpus=target.num_gpus, gpu_ram_mb=target.gpu_ram_mb
+    )
+    attempt.reason, attempt.detail = verdict.reason, verdict.detail
+    if verdict.reason is None:
+        attempt.stage = "gpu_ok"
+    return None
