@@ -10,11 +10,18 @@ import anyio.to_thread
 import asyncssh
 
 from vastai_workflow.access import addresses, gpus, known_hosts
-from vastai_workflow.access.addresses import AddressRefusedError
 from vastai_workflow.access.identity import NoPrivateKeyError, signer
 from vastai_workflow.access.known_hosts import KnownHosts
 from vastai_workflow.access.race import Attempt, first_of
-from vastai_workflow.access.session import TOO_MUCH, Login, Output, TooMuchOutputError, host_key_algorithms, meaning
+from vastai_workflow.access.session import (
+    FAULTS,
+    TOO_MUCH,
+    Login,
+    Output,
+    TooMuchOutputError,
+    host_key_algorithms,
+    meaning,
+)
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
 
@@ -118,7 +125,7 @@ async def _log_in(
         async with asyncio.timeout_at(login_by):
             await _on_its_addresses(attempt, connect, local_market=target.local_market)
         attempt.stage = "ssh_ok"
-    except (AddressRefusedError, asyncssh.Error, OSError) as error:
+    except FAULTS as error:
         attempt.fail(*meaning(error))
     attempt.host_key = login.host_key
     if attempt.reason is not None and login.identified:
@@ -148,7 +155,7 @@ async def _knock(attempt: Attempt, *, target: ProbeTarget, login_by: float) -> N
         async with asyncio.timeout_at(login_by):
             await _on_its_addresses(attempt, connect, local_market=target.local_market)
         attempt.stage = "port_open"
-    except (AddressRefusedError, asyncssh.Error, OSError) as error:
+    except FAULTS as error:
         attempt.fail(*meaning(error))
 
 
@@ -177,7 +184,7 @@ async def _look(attempt: Attempt, connection: asyncssh.SSHClientConnection, targ
             await output.ended.wait()
     except TimeoutError:
         return attempt.fail("hung", "Login works, but the machine does not answer a command in time.")
-    except (asyncssh.Error, OSError):
+    except FAULTS:
         return attempt.fail("closed", "Login works, but the machine starts no command.")
     if output.too_much:
         return attempt.fail("too_much_output", TOO_MUCH)

@@ -23,6 +23,21 @@ HOST_KEY_ALGORITHMS: Final = (
 TOO_MUCH: Final = f"The machine sends more than {MAX_OUTPUT_BYTES // 1024} KB where a few lines are expected."
 
 
+FAULTS: Final = (
+    AddressRefusedError,
+    asyncssh.Error,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+)
+"""What a connection can raise: beside its own errors, asyncssh hands on whatever its parser stumbles over in the
+machine's bytes (seen: UnicodeDecodeError and PacketDecodeError, both ValueError)."""
+
+
 class TooMuchOutputError(asyncssh.ProtocolError):
     """The other side does not stop talking."""
 
@@ -96,11 +111,11 @@ def host_key_algorithms(pinned: str | None) -> list[str]:
 
 
 def meaning(error: Exception) -> tuple[str, str]:
-    """The reason code of a failed connection, and a sentence of our own."""
+    """The reason code of one of the `FAULTS`, and a sentence of our own."""
     for kind, reason, sentence in _MEANINGS:
         if isinstance(error, kind):
             return reason, sentence or str(error)
-    raise error
+    return "closed", "The machine does not speak SSH properly."
 
 
 _MEANINGS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
@@ -109,7 +124,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (asyncssh.HostKeyNotVerifiable, "host_key_changed", "The machine shows another SSH host key than before."),
     (asyncssh.PermissionDenied, "auth_refused", "The machine does not accept the key for root (yet)."),
     (asyncssh.ConnectionLost, "closed", "The machine hung up before the login was done."),
-    (asyncssh.Error, "closed", "The machine and we found no common way to speak SSH."),
+    (asyncssh.Error, "closed", "The machine does not speak SSH properly."),
     (TimeoutError, "timeout", "The machine did not answer in time."),
     (ConnectionRefusedError, "refused", "Nothing listens on the machine's SSH port (yet)."),
     (ConnectionError, "closed", "The machine hung up before the login was done."),

@@ -1,0 +1,328 @@
+"""Probes of real SSH hosts in this process: each bad host has its verdict, and none of them raises."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from tests.access.conftest import StartHost, new_key, stored
+from vastai_workflow.access.known_hosts import KnownHosts
+from vastai_workflow.access.probe import SshProber
+from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget
+
+PLENTY_S = 20.0
+SHORT_S = 0.3
+"""For hosts that never answer."""
+
+
+def target(key: LocalKey, *addresses: tuple[str, int]) -> ProbeTarget:
+    return ProbeTarget(
+        instance_id=7,
+        addresses=addresses,
+        key=key,
+        gpu_name="RTX 4090",
+        num_gpus=1,
+        gpu_ram_mb=24564,
+        local_market=True,
+    )
+
+
+@pytest.fixture
+def prober(hosts: KnownHosts) -> SshProber:
+    return SshProber(hosts, stagger_s=0)
+
+
+@asynccontextmanager
+async def saying(*words: bytes) -> AsyncGenerator[tuple[str, int]]:
+    """A TCP server that says these words to everyone and hangs up."""
+
+    async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(words)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        yield "127.0.0.1", int(server.sockets[0].getsockname()[1])
+
+
+@pytest.fixture
+def closed_port(unused_tcp_port: int) -> tuple[str, int]:
+    return "127.0.0.1", unused_tcp_port
+
+
+async def test_a_good_host_is_gpu_ok_and_its_key_is_kept(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, hosts: KnownHosts
+) -> None:
+    address = await start_host()
+    report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("gpu_ok", None)
+    assert (report.host, report.port) == address
+    assert report.detail == "Login works, and the GPUs are there: 1 x NVIDIA GeForce RTX 4090."
+    assert hosts.pinned(7) is not None
+    assert report.host_key_fingerprint is not None
+    assert report.host_key_fingerprint.startswith("SHA256:")
+
+
+async def test_an_rsa_key_and_an_rsa_host_work_too(
+    start_host: StartHost, prober: SshProber, rsa_key: asyncssh.SSHKey, tmp_path: Path
+) -> None:
+    key = stored(rsa_key, tmp_path / "id_rsa")
+    address = await start_host(keys=[key.public_key], host_key=rsa_key)
+    for _ in range(2):
+        report = await prober.probe(target(key, address), timeout_s=PLENTY_S)
+        assert report.stage == "gpu_ok"
+
+
+BAD_MACHINES = [
+    ("nvidia_smi_missing", "ssh_ok", "nvidia_smi_missing"),
+    ("no_gpu", "ssh_ok", "no_gpu"),
+    ("driver_error", "ssh_ok", "driver_error"),
+    ("endless_output", "ssh_ok", "too_much_output"),
+    ("huge_stderr", "ssh_ok", "too_much_output"),
+    ("huge_banner", "port_open", "too_much_output"),
+    ("accepts_then_closes", "none", "closed"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "stage", "reason"), BAD_MACHINES)
+async def test_each_bad_machine_has_its_verdict(
+    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    report = await prober.probe(target(local_key, await start_host(behaviour)), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == (stage, reason)
+    assert report.detail.endswith(".")
+    assert report.detail.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "stage", "reason"), [("hung_shell", "ssh_ok", "hung"), ("slow_banner", "none", "timeout")]
+)
+async def test_a_machine_that_does_not_answer_is_left_in_time(
+    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    address = await start_host(behaviour)
+    async with asyncio.timeout(PLENTY_S):
+        report = await prober.probe(target(local_key, address), timeout_s=SHORT_S)
+    assert (report.stage, report.reason) == (stage, reason)
+
+
+async def test_another_gpu_than_agreed_is_wrong(start_host: StartHost, prober: SshProber, local_key: LocalKey) -> None:
+    address = await start_host(gpus=(("RTX 3090", 24576),))
+    report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("ssh_ok", "wrong_gpu")
+    assert "NVIDIA GeForce RTX 3090" in report.detail
+
+
+async def test_a_key_that_is_not_there_yet_is_refused_and_works_once_it_is(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, hosts: KnownHosts
+) -> None:
+    keys: list[str] = []
+    address = await start_host(keys=keys)
+    report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "auth_refused")
+    assert hosts.pinned(7) is None
+    keys.append(local_key.public_key)
+    report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert report.stage == "gpu_ok"
+
+
+async def test_nothing_listening_is_refused(
+    prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
+) -> None:
+    report = await prober.probe(target(local_key, closed_port), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("none", "refused")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        [b"SSH-1.5-ancient\r\n"],
+        [b"SSH-2.0-\xff\xfe\r\n"],
+        [b"SSH-2.0-x\r\n", bytes(64)],
+        [b"SSH-2.0-x\r\n", b"\xff" * 64],
+        [b"SSH-2.0-" + b"x" * 400 + b"\r\n"],
+        [b"no line end " * 2000],
+        [b"line\n" * 5000],
+    ],
+)
+async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: SshProber, local_key: LocalKey) -> None:
+    async with saying(*words) as address:
+        report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (report.stage in {"none", "port_open"}, report.reason) == (True, "closed")
+
+
+async def test_a_changed_host_key_stops_before_the_login_and_shows_both(
+    start_host: StartHost,
+    prober: SshProber,
+    local_key: LocalKey,
+    host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey],
+    hosts: KnownHosts,
+) -> None:
+    first, second = host_keys
+    await prober.probe(target(local_key, await start_host(host_key=first)), timeout_s=PLENTY_S)
+    asked: list[str] = []
+
+    class Asked(list[str]):
+        def __iter__(self) -> "Asked":  # pyright: ignore[reportIncompatibleMethodOverride]  # only asking counts
+            asked.append("the machine saw our key")
+            raise AssertionError
+
+    stranger = await start_host(host_key=second, keys=Asked())
+    report = await prober.probe(target(local_key, stranger), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "host_key_changed")
+    assert first.get_fingerprint() in report.detail
+    assert second.get_fingerprint() in report.detail
+    assert asked == []
+    await prober.forget(7)
+    assert hosts.pinned(7) is None
+    report = await prober.probe(target(local_key, await start_host(host_key=second)), timeout_s=PLENTY_S)
+    assert report.stage == "gpu_ok"
+
+
+async def test_instances_do_not_share_host_keys(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+) -> None:
+    await prober.probe(target(local_key, await start_host(host_key=host_keys[0])), timeout_s=PLENTY_S)
+    other = replace(target(local_key, await start_host(host_key=host_keys[1])), instance_id=8)
+    assert (await prober.probe(other, timeout_s=PLENTY_S)).stage == "gpu_ok"
+
+
+async def test_the_proxy_wins_where_the_direct_address_does_not_answer(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
+) -> None:
+    proxy = await start_host()
+    silent = await start_host("slow_banner")
+    for direct in (closed_port, silent, ("10.0.0.5", 22)):
+        report = await prober.probe(target(local_key, direct, proxy), timeout_s=PLENTY_S)
+        assert (report.stage, report.port) == ("gpu_ok", proxy[1])
+
+
+async def test_the_direct_address_wins_with_its_head_start(
+    start_host: StartHost, local_key: LocalKey, hosts: KnownHosts
+) -> None:
+    direct, proxy = await start_host(), await start_host()
+    prober = SshProber(hosts, stagger_s=PLENTY_S)
+    report = await prober.probe(target(local_key, direct, proxy), timeout_s=PLENTY_S)
+    assert report.port == direct[1]
+
+
+async def test_the_most_telling_failure_is_reported(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
+) -> None:
+    refusing = await start_host(keys=[])
+    for addresses in ((refusing, closed_port), (closed_port, refusing)):
+        report = await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)
+        assert (report.reason, report.port) == ("auth_refused", refusing[1])
+
+
+async def test_no_connection_outlives_a_probe(start_host: StartHost, prober: SshProber, local_key: LocalKey) -> None:
+    addresses = [await start_host() for _ in range(3)]
+    await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and "reach" in repr(task)] == []
+
+
+async def test_an_address_inside_is_not_contacted(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    real_market = replace(target(local_key, await start_host()), local_market=False)
+    report = await prober.probe(real_market, timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("none", "bad_address")
+    assert "private network" in report.detail
+
+
+async def test_no_address_is_a_report(prober: SshProber, local_key: LocalKey) -> None:
+    report = await prober.probe(target(local_key), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason, report.host) == ("none", "bad_address", None)
+
+
+async def test_without_the_private_key_readiness_ends_at_the_open_port(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    public_only = replace(local_key, private_key_path=None)
+    address = await start_host()
+    report = await prober.probe(target(public_only, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "no_private_key")
+    assert (report.host, report.port) == address
+    assert "not tested" in report.detail
+
+
+@pytest.mark.parametrize(("behaviour", "reason"), [("accepts_then_closes", "closed"), ("slow_banner", "timeout")])
+async def test_without_the_private_key_a_port_that_speaks_no_ssh_is_not_open(
+    behaviour: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    public_only = replace(local_key, private_key_path=None)
+    report = await prober.probe(target(public_only, await start_host(behaviour)), timeout_s=SHORT_S)
+    assert (report.stage, report.reason) == ("none", reason)
+
+
+async def test_without_the_private_key_a_chatterer_is_cut_off(prober: SshProber, local_key: LocalKey) -> None:
+    public_only = replace(local_key, private_key_path=None)
+    async with saying(b"x" * 100_000) as address:
+        report = await prober.probe(target(public_only, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("none", "too_much_output")
+
+
+async def test_a_key_with_a_passphrase_and_no_agent_says_what_to_run(
+    start_host: StartHost, prober: SshProber, user_key: asyncssh.SSHKey, tmp_path: Path
+) -> None:
+    locked = stored(user_key, tmp_path / "locked", passphrase="secret")
+    report = await prober.probe(target(locked, await start_host()), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "no_private_key")
+    assert f"ssh-add {locked.private_key_path}" in report.detail
+
+
+async def test_another_private_key_beside_the_public_one_is_told(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey, tmp_path: Path
+) -> None:
+    other = stored(new_key(), tmp_path / "other")
+    mixed = replace(local_key, private_key_path=other.private_key_path)
+    report = await prober.probe(target(mixed, await start_host()), timeout_s=PLENTY_S)
+    assert report.reason == "no_private_key"
+    assert "is not the private key" in report.detail
+
+
+async def test_a_dead_or_silent_agent_is_no_agent(
+    start_host: StartHost, hosts: KnownHosts, local_key: LocalKey, tmp_path: Path
+) -> None:
+    public_only = replace(local_key, private_key_path=None)
+    address = await start_host()
+    missing = SshProber(hosts, agent_path=str(tmp_path / "nobody"), stagger_s=0)
+    assert (await missing.probe(target(public_only, address), timeout_s=PLENTY_S)).reason == "no_private_key"
+
+
+@pytest.fixture
+def records(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.WARNING)
+    return lambda: caplog.text
+
+
+@pytest.mark.parametrize("behaviour", [name for name, _, _ in BAD_MACHINES])
+async def test_nothing_is_logged_of_what_machines_say(
+    behaviour: str, start_host: StartHost, prober: SshProber, local_key: LocalKey, records: Callable[[], str]
+) -> None:
+    await prober.probe(target(local_key, await start_host(behaviour)), timeout_s=PLENTY_S)
+    assert records() == ""
+
+
+async def test_a_state_folder_that_cannot_be_used_is_an_error_and_closes_the_connection(
+    start_host: StartHost, local_key: LocalKey, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    prober = SshProber(KnownHosts(tmp_path / "file" / "known_hosts"), stagger_s=0)
+    with pytest.raises(LocalError) as error:
+        await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
+    assert error.value.code == "store_unavailable"
+
+
+async def test_the_report_has_neither_key_nor_path_of_the_private_one(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    report: ProbeReport = await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
+    assert local_key.public_key.split()[1] not in repr(report)
+    assert str(local_key.private_key_path) not in repr(report)
