@@ -1,0 +1,1 @@
+"""What each fault does, one small rule each."""
