@@ -54,25 +54,32 @@ def hosts(tmp_path: Path) -> KnownHosts:
 
 
 @pytest.fixture
-async def start_host(
-    user_key: asyncssh.SSHKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
-) -> AsyncGenerator[StartHost]:
-    started: list[SshHost] = []
+async def started() -> AsyncGenerator[list[SshHost]]:
+    """The hosts of this test; closed after it."""
+    hosts: list[SshHost] = []
+    yield hosts
+    for host in hosts:
+        await host.close()
 
+
+@pytest.fixture
+def start_host(
+    user_key: asyncssh.SSHKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey], started: list[SshHost]
+) -> StartHost:
     async def start(
         behaviour: str = "normal",
         *,
         gpus: Sequence[tuple[str, int]] = ONE_4090,
         host_key: asyncssh.SSHKey | None = None,
-        keys: Sequence[str] | None = None,
+        keys: Callable[[], Sequence[str]] | None = None,
     ) -> tuple[str, int]:
-        allowed = [user_key.export_public_key().decode()] if keys is None else keys
         host = SshHost(
-            authorized_keys=lambda: allowed, gpus=gpus, host_key=host_key or host_keys[0], behaviour=behaviour
+            authorized_keys=keys or (lambda: [user_key.export_public_key().decode()]),
+            gpus=gpus,
+            host_key=host_key or host_keys[0],
+            behaviour=behaviour,
         )
         started.append(host)
         return "127.0.0.1", await host.start()
 
-    yield start
-    for host in started:
-        await host.close()
+    return start

@@ -10,10 +10,12 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.access.agent import agent_holding, silent_agent
 from tests.access.conftest import StartHost, new_key, stored
 from vastai_workflow.access.known_hosts import KnownHosts
 from vastai_workflow.access.probe import SshProber
 from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.simulator.ssh_host import SshHost
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget
 
 PLENTY_S = 20.0
@@ -72,7 +74,7 @@ async def test_an_rsa_key_and_an_rsa_host_work_too(
     start_host: StartHost, prober: SshProber, rsa_key: asyncssh.SSHKey, tmp_path: Path
 ) -> None:
     key = stored(rsa_key, tmp_path / "id_rsa")
-    address = await start_host(keys=[key.public_key], host_key=rsa_key)
+    address = await start_host(keys=lambda: [key.public_key], host_key=rsa_key)
     for _ in range(2):
         report = await prober.probe(target(key, address), timeout_s=PLENTY_S)
         assert report.stage == "gpu_ok"
@@ -122,7 +124,7 @@ async def test_a_key_that_is_not_there_yet_is_refused_and_works_once_it_is(
     start_host: StartHost, prober: SshProber, local_key: LocalKey, hosts: KnownHosts
 ) -> None:
     keys: list[str] = []
-    address = await start_host(keys=keys)
+    address = await start_host(keys=lambda: keys)
     report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("port_open", "auth_refused")
     assert hosts.pinned(7) is None
@@ -168,12 +170,11 @@ async def test_a_changed_host_key_stops_before_the_login_and_shows_both(
     await prober.probe(target(local_key, await start_host(host_key=first)), timeout_s=PLENTY_S)
     asked: list[str] = []
 
-    class Asked(list[str]):
-        def __iter__(self) -> "Asked":  # pyright: ignore[reportIncompatibleMethodOverride]  # only asking counts
-            asked.append("the machine saw our key")
-            raise AssertionError
+    def note() -> list[str]:
+        asked.append("the stranger saw our key")
+        return [local_key.public_key]
 
-    stranger = await start_host(host_key=second, keys=Asked())
+    stranger = await start_host(host_key=second, keys=note)
     report = await prober.probe(target(local_key, stranger), timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("port_open", "host_key_changed")
     assert first.get_fingerprint() in report.detail
@@ -215,16 +216,33 @@ async def test_the_direct_address_wins_with_its_head_start(
 async def test_the_most_telling_failure_is_reported(
     start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
 ) -> None:
-    refusing = await start_host(keys=[])
+    refusing = await start_host(keys=list)
     for addresses in ((refusing, closed_port), (closed_port, refusing)):
         report = await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)
         assert (report.reason, report.port) == ("auth_refused", refusing[1])
 
 
-async def test_no_connection_outlives_a_probe(start_host: StartHost, prober: SshProber, local_key: LocalKey) -> None:
-    addresses = [await start_host() for _ in range(3)]
-    await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)
-    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and "reach" in repr(task)] == []
+async def all_left(started: list[SshHost]) -> None:
+    async with asyncio.timeout(PLENTY_S):
+        for connection in [connection for host in started for connection in host.connections]:
+            await connection.wait_closed()
+
+
+async def test_no_connection_outlives_a_probe(
+    start_host: StartHost, started: list[SshHost], prober: SshProber, local_key: LocalKey
+) -> None:
+    addresses = [await start_host() for _ in range(4)]
+    assert (await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)).stage == "gpu_ok"
+    await all_left(started)
+
+
+async def test_a_cancelled_probe_hangs_up(
+    start_host: StartHost, started: list[SshHost], prober: SshProber, local_key: LocalKey
+) -> None:
+    address = await start_host("hung_shell")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(prober.probe(target(local_key, address), timeout_s=PLENTY_S), SHORT_S)
+    await all_left(started)
 
 
 async def test_an_address_inside_is_not_contacted(
@@ -287,13 +305,44 @@ async def test_another_private_key_beside_the_public_one_is_told(
     assert "is not the private key" in report.detail
 
 
-async def test_a_dead_or_silent_agent_is_no_agent(
+async def test_an_agent_that_holds_the_key_signs_for_it(
+    start_host: StartHost, hosts: KnownHosts, user_key: asyncssh.SSHKey, tmp_path: Path
+) -> None:
+    locked = stored(user_key, tmp_path / "locked", passphrase="secret")
+    address = await start_host()
+    async with agent_holding(user_key, tmp_path / "agent") as asked:
+        prober = SshProber(hosts, agent_path=str(tmp_path / "agent"), stagger_s=0)
+        report = await prober.probe(target(locked, address), timeout_s=PLENTY_S)
+        assert report.stage == "gpu_ok"
+        assert asked == [user_key.public_data]
+        public_only = replace(locked, private_key_path=None)
+        assert (await prober.probe(target(public_only, address), timeout_s=PLENTY_S)).stage == "gpu_ok"
+
+
+async def test_other_keys_of_the_agent_are_not_used(
+    start_host: StartHost, hosts: KnownHosts, local_key: LocalKey, tmp_path: Path
+) -> None:
+    other = new_key()
+    address = await start_host(keys=lambda: [other.export_public_key().decode()])
+    public_only = replace(local_key, private_key_path=None)
+    async with agent_holding(other, tmp_path / "agent") as asked:
+        prober = SshProber(hosts, agent_path=str(tmp_path / "agent"), stagger_s=0)
+        report = await prober.probe(target(public_only, address), timeout_s=PLENTY_S)
+    assert report.reason == "no_private_key"
+    assert asked == []
+
+
+async def test_mute_agents_are_none(
     start_host: StartHost, hosts: KnownHosts, local_key: LocalKey, tmp_path: Path
 ) -> None:
     public_only = replace(local_key, private_key_path=None)
     address = await start_host()
-    missing = SshProber(hosts, agent_path=str(tmp_path / "nobody"), stagger_s=0)
-    assert (await missing.probe(target(public_only, address), timeout_s=PLENTY_S)).reason == "no_private_key"
+    prober = SshProber(hosts, agent_path=str(tmp_path / "agent"), stagger_s=0)
+    report = await prober.probe(target(public_only, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "no_private_key")
+    async with silent_agent(tmp_path / "agent"):
+        report = await prober.probe(target(public_only, address), timeout_s=1)
+    assert (report.stage, report.reason) == ("port_open", "no_private_key")
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
 STAGGER_S: Final = 0.25
 """The head start of an address before the next one is tried too (RFC 8305 recommends 250 ms)."""
 
+AGENT_SHARE: Final = 0.2
 LOGIN_SHARE: Final = 0.6
-"""The share of a probe's time for the login; the rest is for the command on a machine that let us in."""
+"""The shares of a probe's time after which no ssh-agent and no login is waited for; the rest is for the command."""
 
 MAX_ADDRESSES_PER_NAME: Final = 2
 MAX_IDENTIFICATION_BYTES: Final = 8192
@@ -54,24 +55,20 @@ class SshProber:
         if not target.addresses:
             return ProbeReport("none", reason="bad_address", detail="The provider gives no SSH address (yet).")
         now = asyncio.get_running_loop().time()
-        login_by, end_by = now + timeout_s * LOGIN_SHARE, now + timeout_s
+        agent_by, login_by, end_by = (now + timeout_s * share for share in (AGENT_SHARE, LOGIN_SHARE, 1))
         try:
-            async with signer(target.key, self._agent_path, login_by) as key:
+            async with signer(target.key, self._agent_path, agent_by) as key:
                 pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
                 reach = partial(_log_in, target=target, key=key, pinned=pinned, login_by=login_by)
                 best = await self._race(target, reach)
+                try:
+                    await self._visit(best, target, end_by)
+                finally:
+                    await best.close()
         except NoPrivateKeyError as missing:
             best = await self._race(target, partial(_knock, target=target, login_by=login_by))
             if best.reason is None:
                 best.fail("no_private_key", str(missing))
-            return best.report()
-        try:
-            if best.connection is not None and best.host_key is not None:
-                await self._pin(best, best.host_key, target.instance_id)
-                if best.reason is None:
-                    await _look(best, best.connection, target, end_by)
-        finally:
-            await best.close()
         return best.report()
 
     async def forget(self, instance_id: int) -> None:
@@ -82,15 +79,22 @@ class SshProber:
         attempts = [Attempt(host.strip(), port) for host, port in target.addresses]
         return await first_of(attempts, reach, stagger_s=self._stagger_s)
 
-    async def _pin(self, attempt: Attempt, host_key: asyncssh.SSHKey, instance_id: int) -> None:
-        """Trust the key of the first login, and not before it: a stranger on a reused address refuses our key."""
+    async def _visit(self, attempt: Attempt, target: ProbeTarget, end_by: float) -> None:
+        """Once logged in: trust the host key if it is the first, then look at the GPUs.
+
+        Not before the login: on an address that another machine had before, a stranger refuses our key.
+        """
+        if attempt.connection is None or attempt.host_key is None:
+            return
         try:
-            await anyio.to_thread.run_sync(self._hosts.pin, instance_id, host_key)
+            await anyio.to_thread.run_sync(self._hosts.pin, target.instance_id, attempt.host_key)
         except LocalError as error:
             if error.code != "host_key_changed":
                 raise
             attempt.stage = "port_open"
             attempt.fail(error.code, error.message)
+        else:
+            await _look(attempt, attempt.connection, target, end_by)
 
 
 async def _log_in(
