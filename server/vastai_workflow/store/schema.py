@@ -28,12 +28,11 @@ _STATEMENTS: Final = (
         from_state TEXT, to_state TEXT NOT NULL, at REAL NOT NULL, facts TEXT NOT NULL)""",
     "CREATE INDEX events_of_order ON order_events (order_id)",
     "CREATE TABLE windows (instance_id INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+    # an order can't be deleted either: its events refer to it
     """CREATE TRIGGER events_stay BEFORE DELETE ON order_events
         BEGIN SELECT RAISE(ABORT, 'order events are never deleted'); END""",
     """CREATE TRIGGER events_keep BEFORE UPDATE ON order_events
         BEGIN SELECT RAISE(ABORT, 'order events are never changed'); END""",
-    """CREATE TRIGGER orders_stay BEFORE DELETE ON orders
-        BEGIN SELECT RAISE(ABORT, 'orders are never deleted'); END""",
 )
 
 
