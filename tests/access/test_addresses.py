@@ -81,6 +81,8 @@ def test_one_bad_address_of_a_name_spoils_the_good_ones() -> None:
         ("a b", 22),
         ("host\x00", 22),
         ("x" * 300, 22),
+        ("x" * 64, 22),
+        ("a..b", 22),
         ("8.8.8.8", 0),
         ("8.8.8.8", 65536),
     ],

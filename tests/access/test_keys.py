@@ -32,6 +32,10 @@ OTHER_LINE = OTHER.export_public_key().decode().strip()
 TYPE, BLOB, COMMENT = ED_LINE.split(" ")
 
 
+def packed(*parts: bytes) -> str:
+    return b64encode(b"".join(len(part).to_bytes(4) + part for part in parts)).decode()
+
+
 def write_pair(folder: Path, name: str, key: asyncssh.SSHKey) -> None:
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(key.export_private_key())
@@ -91,6 +95,7 @@ REFUSALS = {
     "no blob": (TYPE, "damaged"),
     "blob of another type": (f"ssh-rsa {BLOB} me", "damaged"),
     "blob and more": (f"{TYPE} {BLOB}AAAA me", "damaged"),
+    "padded numbers": ("ssh-rsa " + packed(b"ssh-rsa", b"\x00\x00\x01\x00\x01", b"\x7f" * 256), "unusual"),
     "too long": (f"{ED_LINE} {'x' * MAX_CHARS}", "too long"),
     "certificate": (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "certificate"),
     "dsa": (f"ssh-dss {BLOB}", "DSA"),
@@ -140,9 +145,7 @@ def test_a_public_key_without_its_private_key_says_so(home: Path) -> None:
 
 
 def test_a_key_on_a_security_key_has_no_private_key_to_log_in_with(home: Path) -> None:
-    parts = (b"sk-ssh-ed25519@openssh.com", bytes(32), b"ssh:")
-    blob = b"".join(len(part).to_bytes(4) + part for part in parts)
-    line = f"sk-ssh-ed25519@openssh.com {b64encode(blob).decode()} touch"
+    line = f"sk-ssh-ed25519@openssh.com {packed(b'sk-ssh-ed25519@openssh.com', bytes(32), b'ssh:')} touch"
     (home / ".ssh").mkdir()
     (home / ".ssh" / "id_ed25519_sk.pub").write_text(line)
     (home / ".ssh" / "id_ed25519_sk").write_text("handle")

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.access.agent import agent_holding, silent_agent
 from tests.access.conftest import StartHost, new_key, stored
 from vastai_workflow.access.known_hosts import KnownHosts
 from vastai_workflow.access.probe import SshProber
+from vastai_workflow.access.session import FAULTS, meaning
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.simulator.ssh_host import SshHost
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget
@@ -204,15 +206,6 @@ async def test_the_proxy_wins_where_the_direct_address_does_not_answer(
         assert (report.stage, report.port) == ("gpu_ok", proxy[1])
 
 
-async def test_the_direct_address_wins_with_its_head_start(
-    start_host: StartHost, local_key: LocalKey, hosts: KnownHosts
-) -> None:
-    direct, proxy = await start_host(), await start_host()
-    prober = SshProber(hosts, stagger_s=PLENTY_S)
-    report = await prober.probe(target(local_key, direct, proxy), timeout_s=PLENTY_S)
-    assert report.port == direct[1]
-
-
 async def test_the_most_telling_failure_is_reported(
     start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
 ) -> None:
@@ -252,6 +245,96 @@ async def test_an_address_inside_is_not_contacted(
     report = await prober.probe(real_market, timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("none", "bad_address")
     assert "private network" in report.detail
+
+
+async def test_a_name_is_resolved_and_reported_as_the_provider_wrote_it(
+    start_host: StartHost, prober: SshProber, local_key: LocalKey
+) -> None:
+    _, port = await start_host()
+    report = await prober.probe(target(local_key, ("localhost ", port)), timeout_s=PLENTY_S)
+    assert (report.stage, report.host, report.port) == ("gpu_ok", "localhost", port)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(), "unreachable"),
+        (OSError(113, "No route to host"), "unreachable"),
+        (TimeoutError(110, "timed out"), "timeout"),
+        (ConnectionResetError(), "closed"),
+        (asyncssh.ConnectionLost("the machine's words"), "closed"),
+        (asyncssh.KeyExchangeFailed("the machine's words"), "closed"),
+        (IndexError("the machine's words"), "closed"),
+    ],
+)
+def test_every_fault_has_a_reason_and_a_sentence_of_ours(error: Exception, reason: str) -> None:
+    assert isinstance(error, FAULTS)
+    assert meaning(error)[0] == reason
+    assert "words" not in meaning(error)[1]
+
+
+class OpenDoor(asyncssh.SSHServer):
+    """Lets everybody in and asks for nothing."""
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  # whoever
+        return False
+
+
+class Doorman(asyncssh.SSHServer):
+    """Lets in every key."""
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002  # whoever
+        return True
+
+
+@asynccontextmanager
+async def listening(
+    server: type[asyncssh.SSHServer], keys: Sequence[asyncssh.SSHKey], compression: str = "none"
+) -> AsyncGenerator[tuple[str, int]]:
+    def answer(process: asyncssh.SSHServerProcess[str]) -> None:
+        process.stdout.write("NVIDIA GeForce RTX 4090, 24564\n")
+        process.exit(0)
+
+    async with await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        config=None,
+        server_factory=server,
+        server_host_keys=list(keys),
+        process_factory=answer,
+        compression_algs=[compression],
+    ) as acceptor:
+        yield "127.0.0.1", acceptor.get_port()
+
+
+async def test_a_host_that_asks_for_no_key_is_not_ours(
+    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey
+) -> None:
+    async with listening(OpenDoor, [rsa_key]) as address:
+        report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "auth_refused")
+
+
+async def test_compressed_data_which_could_grow_without_bound_is_not_taken(
+    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey
+) -> None:
+    async with listening(Doorman, [rsa_key], "zlib@openssh.com") as address:
+        report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert report.reason == "closed"
+
+
+async def test_a_host_with_several_keys_is_known_by_the_pinned_one(
+    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+) -> None:
+    async with listening(Doorman, [rsa_key]) as address:
+        first = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    async with listening(Doorman, [host_keys[0], rsa_key]) as address:
+        second = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert (first.stage, second.stage) == ("gpu_ok", "gpu_ok")
+    assert second.host_key_fingerprint == rsa_key.get_fingerprint()
 
 
 async def test_no_address_is_a_report(prober: SshProber, local_key: LocalKey) -> None:

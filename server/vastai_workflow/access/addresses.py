@@ -9,6 +9,7 @@ from typing import Final
 
 MAX_PORT: Final = 65_535
 _HOST: Final = re.compile(r"[0-9A-Za-z:](?:[0-9A-Za-z.:-]{0,251}[0-9A-Za-z.:])?")
+_NO_ADDRESS: Final = "The provider gives an SSH address that is none."
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _UNICAST: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("2000::/3"))
 _SERVICES: Final = (IPv4Network("168.63.129.16/32"), IPv4Network("192.0.0.0/24"))
@@ -43,9 +44,11 @@ async def resolve(host: str, port: int, *, local_market: bool) -> tuple[str, ...
     """
     name = host.strip()
     if not _HOST.fullmatch(name) or not 1 <= port <= MAX_PORT:
-        raise AddressRefusedError("The provider gives an SSH address that is none.")
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        raise AddressRefusedError(_NO_ADDRESS)
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a part of the name is empty or too long
+        raise AddressRefusedError(_NO_ADDRESS) from error
     return check(tuple(dict.fromkeys(str(info[4][0]) for info in infos)), local_market=local_market)
 
 

@@ -97,8 +97,8 @@ def parse_public_key(text: str) -> PublicKey:
         key = asyncssh.import_public_key(f"{type_} {encoded}")
     except (Base64Error, asyncssh.KeyImportError, ValueError) as error:
         raise _refusal(f"this {type_} key is damaged: its base64 part can't be read", "copy the whole line") from error
-    if key.public_data != blob or key.get_algorithm() != type_:
-        raise _refusal(f"this key says {type_} and holds something else", "copy the line from the .pub file again")
+    if key.public_data != blob:
+        raise _refusal(f"this {type_} key is written in an unusual way, which servers may refuse", "use another key")
     comment = comment.strip()
     plain = f"{type_} {encoded} {comment}".rstrip()
     return PublicKey(blob=blob, text=plain, comment=comment, fingerprint=key.get_fingerprint())
