@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio import to_thread
+from filelock import FileLock
 
 from tests.store.values import SteppedClock, a_workflow, an_order
 from vastai_workflow.domain.errors import LocalError
@@ -128,6 +129,18 @@ async def test_many_that_open_a_new_store_at_once_make_one_store(folder: Path) -
     assert len(set(ids)) == 1
     for database in databases:
         database.close()
+
+
+async def test_one_process_at_a_time_opens_the_store(folder: Path) -> None:
+    made(folder)
+    store = SqliteStore(folder, clock=SteppedClock(), busy_s=0)
+    with FileLock(folder / "opening.lock"):
+        with pytest.raises(LocalError, match="been opening the ledger") as refused:
+            await store.workflow("w1")
+        assert code_of(refused) == "store_unavailable"
+        assert LEDGER not in modes(folder)
+    assert await store.workflow("w1") is None
+    await store.aclose()
 
 
 async def test_no_change_of_two_stores_is_lost(folder: Path) -> None:

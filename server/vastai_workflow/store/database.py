@@ -105,7 +105,7 @@ class Database:
 
         private_folder(folder)
         try:
-            # SQLite does not wait when two processes turn on WAL at once: one of them would fail
+            # SQLite does not always wait when two processes turn on WAL at once: now and then one of them fails
             with FileLock(folder / "opening.lock", timeout=self._busy_s, mode=0o600):
                 self._file = private_file(folder / LEDGER)
                 return self._connect(str(folder / LEDGER), journal="wal")
