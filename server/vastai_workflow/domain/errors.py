@@ -41,6 +41,9 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
     "unsettled_order": ErrorKind(
         "an earlier order of this account is not settled: it may have rented", "call wait_until_ready, then try again"
     ),
+    "person_needed": ErrorKind(
+        "this server takes only a person's own yes, not one that an agent reports", "the user has to agree themselves"
+    ),
     "read_only": ErrorKind("the operator set this server to read only", "ask the operator"),
     "cap_exceeded": ErrorKind("the operator's cap would be exceeded", "choose a smaller plan, or ask the operator"),
     "workflow_unknown": ErrorKind("no workflow with this id belongs to you", "call propose_fields to start one"),
@@ -88,6 +91,11 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
     "account_busy": ErrorKind("another process rents for this account just now", "wait a minute, then call again"),
     "internal_error": ErrorKind("a fault of this server", "see its log; look at instance_status before you go on"),
 }
+
+
+def call(tool: str, **arguments: Any) -> dict[str, Any]:
+    """The call that helps: a tool and its arguments, as an agent passes them."""
+    return {"tool": tool, "arguments": arguments}
 
 
 class WorkflowError(Exception):

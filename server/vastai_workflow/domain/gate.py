@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from vastai_workflow.domain.caps import Caps
-from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.money import ZERO, Rate
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
@@ -213,7 +213,8 @@ def all_acknowledged(facts: Facts) -> Refusal | None:
         return None
     ids = ", ".join(map(str, facts.unacknowledged))
     ask = f"Machines {ids} are active already. Keep, stop or destroy them?"
-    return Refusal("unacknowledged_instances", f"active and not asked about: {ids}", ask_user=ask)
+    after = call("confirm_fields", acknowledge_instances=list(facts.unacknowledged))
+    return Refusal("unacknowledged_instances", f"active and not asked about: {ids}", ask_user=ask, next_call=after)
 
 
 def offer_fits(facts: Facts) -> Refusal | None:

@@ -41,6 +41,13 @@ UNSETTLED: Final = frozenset({OrderState.SENT, OrderState.UNKNOWN})
 """States in which a machine may exist that no list has shown yet."""
 
 
+CREATE_TIMEOUT_S: Final = 60.0
+"""How long a create may take to answer; the adapter's time-out is not longer."""
+
+VISIBILITY_S: Final = 60.0
+"""A new machine may be missing from lists for this long (reported; the exact delay is not known)."""
+
+
 class IllegalMoveError(Exception):
     """A move that `TRANSITIONS` does not have: a programming error, or two processes at one order."""
 

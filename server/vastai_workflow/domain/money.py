@@ -61,6 +61,9 @@ class Rate:
     def __add__(self, other: "Rate") -> "Rate":
         return Rate(self.per_hour + other.per_hour)
 
+    def __sub__(self, other: "Rate") -> "Rate":
+        return Rate(self.per_hour - other.per_hour)
+
     def __mul__(self, factor: Decimal | int) -> "Rate":
         return Rate(self.per_hour * factor)
 

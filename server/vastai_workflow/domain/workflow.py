@@ -24,7 +24,7 @@ class Purpose(StrEnum):
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class FieldState(_Value):
@@ -115,6 +115,11 @@ class Workflow(_Value):
     plans: tuple[Plan, ...] = ()
     questions: tuple[Question, ...] = ()
     secrets: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every field's value by name."""
+        return {name: state.value for name, state in self.fields.items()}
 
     def value(self, name: str) -> Any:
         """A field's value; KeyError where there is none."""

@@ -1,10 +1,10 @@
-"""Which key a call uses: the workflow's, else the ledger's for that machine, else the owner's last, else the default."""
+"""Which key a call uses: the workflow's, else the ledger's for that machine, else the owner's last, else the usual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.ledger import Order
 from vastai_workflow.domain.market import Account
 from vastai_workflow.domain.workflow import Workflow
@@ -42,14 +42,15 @@ def _usable(workflow: Workflow | None) -> str | None:
         return None
     state = workflow.fields["api_key_source"]
     value: str = state.value
-    if value.startswith("env:") or state.status == "confirmed":
+    if value == ENVIRONMENT_KEY or state.status == "confirmed":
         return value
-    call = {"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest}
     raise Refusal(
         "key_source_not_confirmed",
         f"the key in {value} is read only after a yes to it",
         ask_user=f"May the API key be read from {value}?",
-        next_call={**call, "fields": ["api_key_source"]},
+        next_call=call(
+            "confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, fields=["api_key_source"]
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.errors import Refusal
@@ -11,7 +12,7 @@ from vastai_workflow.steps.ports import Clock, Keys, Markets, Prober, Store
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The ports, the operator's caps, and a source of random ids (bytes of randomness in, text out)."""
+    """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts."""
 
     clock: Clock
     store: Store
@@ -20,6 +21,7 @@ class Deps:
     prober: Prober
     caps: Caps
     new_id: Callable[[int], str]
+    approval: Literal["human", "relayed", "auto"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +43,9 @@ async def owned(deps: Deps, caller: Caller, workflow_id: str) -> Workflow:
     if workflow is None or workflow.owner != caller.owner:
         raise Refusal("workflow_unknown", f"got {workflow_id[:40]!r}, which is no workflow of yours")
     return workflow
+
+
+def require_relayed(deps: Deps) -> None:
+    """Refusal `person_needed` where only a person's own yes counts: this version can't ask the person itself."""
+    if deps.approval == "human":
+        raise Refusal("person_needed", "got a yes reported by an agent, allowed only a person's own (approval human)")

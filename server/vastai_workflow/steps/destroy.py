@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import VISIBILITY_S, Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
 from vastai_workflow.domain.workflow import Purpose
@@ -20,7 +20,6 @@ from vastai_workflow.steps.writes import require_writes
 FinalState = Literal["gone", "still there", "unknown"]
 
 CALL_BUDGET_S: Final = 40.0
-_LOOKS: Final = 6
 _LOOK_EVERY_S: Final = 2.0
 
 
@@ -46,33 +45,41 @@ async def destroy_instances(
     if strangers:
         await spend(deps, caller, opened, _intent(strangers, active))
     deadline = deps.clock.now() + CALL_BUDGET_S
-    ends: list[End] = []
-    for instance_id in ids:
-        ends.append(await _end_one(deps, opened.market, instance_id, active.get(instance_id), deadline))
-    return tuple(ends)
+    return tuple([await _end_one(deps, opened.market, i, active.get(i), deadline) for i in ids])
 
 
 async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) -> End:
     """Release a machine of our own and keep in the ledger what became of it."""
     if order.instance_id is None:
         raise AssertionError
-    final = await _verified_end(deps, market, order.instance_id, deps.clock.now() + CALL_BUDGET_S)
+    known = (await deps.store.window(order.instance_id)).seen_at > 0
+    deadline = deps.clock.now() + CALL_BUDGET_S
+    final = await _verified_end(deps, market, order.instance_id, deadline, _listed_by(order, known=known))
     await _record(deps, order, final, reason)
     return End(order.instance_id, final, reason=reason)
 
 
 async def _end_one(deps: Deps, market: Market, instance_id: int, seen: ActiveInstance | None, deadline: float) -> End:
-    orders = [o for o in await deps.store.orders(instance_ids=(instance_id,)) if o.state is OrderState.RENTED]
-    if seen is None and not orders:
+    orders = await deps.store.orders(instance_ids=(instance_id,))
+    live = [order for order in orders if order.state is OrderState.RENTED]
+    if seen is None and not live:
+        if orders:
+            return End(instance_id, "gone", reason="it was gone already")
         return End(instance_id, "unknown", reason="this key sees no machine with this id; nothing was sent")
     cost = None if seen is None else await metered(deps, seen.instance)
     if deps.clock.now() >= deadline:
         return End(instance_id, "still there", cost, "out of time in this call: call again")
-    final = await _verified_end(deps, market, instance_id, deadline)
-    for order in orders:
+    lists_after = max((_listed_by(order, known=seen is not None) for order in live), default=0.0)
+    final = await _verified_end(deps, market, instance_id, deadline, lists_after)
+    for order in live:
         await _record(deps, order, final, "destroyed on request")
     reason = None if final == "gone" else "call destroy_instances again"
     return End(instance_id, final, cost, reason)
+
+
+def _listed_by(order: Order, *, known: bool) -> float:
+    """From when on absence from a list means something: at once for a machine that a list has shown already."""
+    return 0.0 if known or order.sent_at is None else order.sent_at + VISIBILITY_S
 
 
 async def _record(deps: Deps, order: Order, final: FinalState, reason: str) -> None:
@@ -83,18 +90,20 @@ async def _record(deps: Deps, order: Order, final: FinalState, reason: str) -> N
         await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason))
 
 
-async def _verified_end(deps: Deps, market: Market, instance_id: int, deadline: float) -> FinalState:
-    """DELETE, then look with the renting account's key until it is absent from a complete list and from its own page."""
-    final: FinalState = "unknown"
-    for _ in range(_LOOKS):
+async def _verified_end(
+    deps: Deps, market: Market, instance_id: int, deadline: float, lists_after: float
+) -> FinalState:
+    """DELETE, then look with the renting account's key: gone is absent from its own page and from a complete list."""
+    while True:
         final = await _delete_and_look(market, instance_id)
+        if final == "gone" and deps.clock.now() < lists_after:
+            final = "unknown"
         if final == "gone":
             await deps.prober.forget(instance_id)
             return final
         if deps.clock.now() + _LOOK_EVERY_S >= deadline:
             return final
         await deps.clock.sleep(_LOOK_EVERY_S)
-    return final
 
 
 async def _delete_and_look(market: Market, instance_id: int) -> FinalState:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vastai_workflow.domain import fields
-from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError
+from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import unconfirmed
 from vastai_workflow.domain.label import FALLBACK, label_for
 from vastai_workflow.domain.money import Rate
@@ -18,10 +18,10 @@ from vastai_workflow.domain.workflow import (
     Purpose,
     Workflow,
 )
-from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.accounts import ENVIRONMENT_KEY
+from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
 from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
-_ENVIRONMENT: Final = "env:"
 _KEY_FIELD: Final = "api_key_source"
 _NO_DIALOG: Final = frozenset({"status", "ssh", "destroy", "billing"})
 _HISTORY: Final = 8
@@ -39,7 +39,7 @@ class Proposal:
     @property
     def missing(self) -> tuple[str, ...]:
         """Fields that need a yes, or a value first."""
-        needed = fields.still_needed(_values(self.workflow))
+        needed = fields.still_needed(self.workflow.values)
         return tuple(dict.fromkeys((*needed, *unconfirmed(self.workflow))))
 
 
@@ -77,6 +77,7 @@ async def confirm(
 ) -> Proposal:
     """The user's yes to the fields (all, or some), relayed with the digest that was shown."""
     workflow = await owned(deps, caller, workflow_id)
+    require_relayed(deps)
     _check_digest(workflow, digest)
     if names is not None and (odd := [name for name in names if name not in workflow.fields]):
         raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
@@ -84,7 +85,11 @@ async def confirm(
     if not _readable(workflow, known):
         return await _confirm_key_source(deps, workflow, names, known)
     if names is None and not workflow.price_shown:
-        raise Refusal("price_not_shown", "no price was shown to the user yet", next_call=_propose_call(workflow_id))
+        raise Refusal(
+            "price_not_shown",
+            "no price was shown to the user yet",
+            next_call=call("propose_fields", workflow_id=workflow_id),
+        )
 
     def agreed(current: Workflow) -> Workflow:
         _check_digest(current, digest)
@@ -141,7 +146,7 @@ def _check_digest(workflow: Workflow, digest: str | None) -> None:
         f"got {got}, but what stands now is {workflow.digest}: {shown}",
         next_step="show the user what stands now, then confirm its digest",
         ask_user=f"The proposal is now: {shown}. Do you agree?",
-        next_call={"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest},
+        next_call=call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest),
     )
 
 
@@ -149,12 +154,11 @@ async def _confirm_key_source(
     deps: Deps, workflow: Workflow, names: Sequence[str] | None, known: frozenset[str]
 ) -> Proposal:
     if names is None or list(names) != [_KEY_FIELD]:
-        call = {"tool": "confirm_fields", "workflow_id": workflow.workflow_id, "digest": workflow.digest}
         raise Refusal(
             "key_source_not_confirmed",
             f"the key in {workflow.value(_KEY_FIELD)} is read only after a yes to it, and prices come after",
             ask_user=f"May the API key be read from {workflow.value(_KEY_FIELD)}?",
-            next_call={**call, "fields": [_KEY_FIELD]},
+            next_call=_confirm_source_call(workflow),
         )
     states = dict(workflow.fields)
     states[_KEY_FIELD] = states[_KEY_FIELD].model_copy(update={"status": "confirmed"})
@@ -173,7 +177,7 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
             if drafted.action in _NO_DIALOG:
                 look = await look_around(deps, market)
             else:
-                look = await look_at_offers(deps, market, _values(drafted), _own_ceiling(drafted))
+                look = await look_at_offers(deps, market, drafted.values, _own_ceiling(drafted))
             problem = look.shortage
         except (LocalError, ProviderError) as error:
             problem = error
@@ -211,7 +215,7 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
 
 def _fresh(deps: Deps, caller: Caller, action: str, known: frozenset[str]) -> Workflow:
     states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
-    files = sorted(source for source in known if not source.startswith(_ENVIRONMENT))
+    files = sorted(source for source in known if source != ENVIRONMENT_KEY)
     if files:
         states[_KEY_FIELD] = FieldState(value=files[-1])
     return Workflow(
@@ -277,13 +281,13 @@ def _check_cap(deps: Deps, ceiling: str | None) -> None:
 
 
 def _readable(workflow: Workflow, known: frozenset[str]) -> bool:
-    """Whether the key may be read: from the environment always, else after a yes to this very source."""
+    """Whether the key may be read: the usual variable always, else after a yes to this very source."""
     state = workflow.fields[_KEY_FIELD]
-    return state.value.startswith(_ENVIRONMENT) or state.status == "confirmed" or state.value in known
+    return state.value == ENVIRONMENT_KEY or state.status == "confirmed" or state.value in known
 
 
 async def _known_sources(deps: Deps, caller: Caller) -> frozenset[str]:
-    """Key sources that this owner said yes to before, the environment aside."""
+    """Key sources that this owner said yes to before."""
     states = [workflow.fields[_KEY_FIELD] for workflow in await deps.store.workflows(caller.owner)]
     return frozenset(state.value for state in states if state.status == "confirmed")
 
@@ -294,9 +298,5 @@ def _own_ceiling(workflow: Workflow) -> Rate | None:
     return Rate.of(state.value) if state is not None and state.source == "given" else None
 
 
-def _values(workflow: Workflow) -> dict[str, Any]:
-    return {name: state.value for name, state in workflow.fields.items()}
-
-
-def _propose_call(workflow_id: str) -> dict[str, Any]:
-    return {"tool": "propose_fields", "workflow_id": workflow_id}
+def _confirm_source_call(workflow: Workflow) -> dict[str, Any]:
+    return call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, fields=[_KEY_FIELD])

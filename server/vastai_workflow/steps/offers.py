@@ -33,7 +33,7 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     """Search, rank and choose; `offer_ids` makes the user's own choice the plan (it must fit filter and ceiling)."""
     workflow = await owned(deps, caller, workflow_id)
     opened = await open_market(deps, caller, workflow_id)
-    values = {name: state.value for name, state in workflow.fields.items()}
+    values = workflow.values
     ceiling = Rate.of(values["max_price_per_hour"]) if "max_price_per_hour" in values else None
     ranked = under(await search(opened.market, values, tuple(offer_ids or ())), ceiling)
     chosen = (

@@ -264,6 +264,11 @@ class ProbeTarget:
 class Prober(Protocol):
     """Real SSH log-ins."""
 
+    @property
+    def known_hosts_file(self) -> Path:
+        """Where the machines' host keys are pinned, one alias `vast-ID` each."""
+        ...
+
     async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
         """Try the addresses; says how far it came, never raises for the network."""
         ...

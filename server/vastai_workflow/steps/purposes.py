@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from vastai_workflow.domain import fields
-from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.gate import Facts, first_refusal
 from vastai_workflow.domain.money import ZERO, Rate
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, FieldState, Purpose, Question, Workflow
 from vastai_workflow.steps.accounts import Opened
-from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
 
 _HISTORY: Final = 8
 
@@ -71,6 +71,7 @@ async def confirm_purpose(
     deps: Deps, caller: Caller, workflow_id: str, purpose: Purpose, digest: str | None, instance_ids: Sequence[int]
 ) -> tuple[Workflow, Confirmation]:
     """The user's yes to the question that the refusal asked, relayed with its digest."""
+    require_relayed(deps)
     await owned(deps, caller, workflow_id)
     now = deps.clock.now()
     made: list[Confirmation] = []
@@ -133,17 +134,17 @@ async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refus
     await deps.store.change_workflow(
         home.workflow_id, lambda current: current.with_(questions=(*current.questions, question)[-_HISTORY:])
     )
-    call: dict[str, Any] = {
-        "tool": "confirm_fields",
-        "workflow_id": home.workflow_id,
-        "purpose": intent.purpose.value,
-        "instance_ids": list(intent.instance_ids),
-        "digest": question.digest,
-    }
+    after = call(
+        "confirm_fields",
+        workflow_id=home.workflow_id,
+        purpose=intent.purpose.value,
+        instance_ids=list(intent.instance_ids),
+        digest=question.digest,
+    )
     code = "purpose_not_confirmed" if refusal is None else refusal.code
     message = f"this {intent.purpose} needs a yes of its own" if refusal is None else refusal.message
     return Refusal(
-        code, message, next_step="ask the user, then call next_call", ask_user=intent.question, next_call=call
+        code, message, next_step="ask the user, then call next_call", ask_user=intent.question, next_call=after
     )
 
 

@@ -9,18 +9,12 @@ from typing import Final
 
 from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, VISIBILITY_S, Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.destroy import end_order
 from vastai_workflow.steps.fleet_view import marked_by
 from vastai_workflow.steps.ports import Market
-
-CREATE_TIMEOUT_S: Final = 60.0
-"""How long a create may take to answer; the adapter's time-out is not longer."""
-
-VISIBILITY_S: Final = 60.0
-"""A new machine may be missing from lists for this long (reported; the exact delay is not known)."""
 
 _CLOCK_SKEW_S: Final = 120.0
 

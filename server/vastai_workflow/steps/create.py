@@ -1,0 +1,204 @@
+"""Create: rent a plan once. The same plan again sends nothing twice; it goes on with what is still planned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vastai_workflow.domain.errors import CATALOGUE, Refusal, call
+from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.market import Offer
+from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.workflow import Confirmation, Plan, Workflow
+from vastai_workflow.steps.accounts import Opened, open_market
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.destroy import CALL_BUDGET_S, end_order
+from vastai_workflow.steps.keys import ensure_account_key
+from vastai_workflow.steps.orders import Run, gate_for, look_again, newest_rent, place_all
+from vastai_workflow.steps.outlook import search, under
+from vastai_workflow.steps.writes import require_writes
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Every order of the plan, what the user should be told, and what stopped the work (None: it is done)."""
+
+    workflow_id: str
+    orders: tuple[Order, ...]
+    notes: tuple[str, ...] = ()
+    stopped: str | None = None
+    planned_left: bool = False
+
+
+async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id: str) -> Created:
+    """Rent what the plan chose, through the gate, within one call's time."""
+    require_writes(deps)
+    workflow = await owned(deps, caller, workflow_id)
+    plan = workflow.plan(plan_id)
+    orders = await deps.store.orders(workflow_id=workflow_id)
+    own = [order for order in orders if order.plan_id == plan_id]
+    if own and all(order.state is not OrderState.PLANNED for order in own):
+        return Created(workflow_id, tuple(own))
+    _check_stage(deps, workflow, orders)
+    if plan is None:
+        raise _plan_unknown(workflow_id, plan_id)
+    if plan.digest != workflow.digest and not own:
+        raise Refusal("digest_mismatch", "the plan was made for other fields", next_call=_find_call(workflow_id))
+    opened = await open_market(deps, caller, workflow_id)
+    async with deps.store.account_lock(opened.account.id):
+        return await _rent(deps, caller, opened, workflow, plan)
+
+
+async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, plan: Plan) -> Created:
+    values = workflow.values
+    ranked = await search(opened.market, values)
+    if "max_price_per_hour" in values:
+        ranked = under(ranked, Rate.of(values["max_price_per_hour"]))
+    deadline = deps.clock.now() + CALL_BUDGET_S
+    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, ())
+    await look_again(run)
+    if not await _own_orders(deps, workflow, plan):
+        await _admit(run, workflow, plan)
+    run.notes.extend(await ensure_account_key(opened.market, deps.keys, workflow))
+    await place_all(run)
+    if any(order.live for order in await _own_orders(deps, workflow, plan)):
+        await look_again(run)
+        await _release_part(run, workflow, plan)
+    orders = await _own_orders(deps, workflow, plan)
+    if run.stopped_by is not None and not any(order.holds_place for order in orders):
+        raise run.stopped_by
+    stopped = None if run.stopped_by is None else run.stopped_by.message
+    left = any(order.state is OrderState.PLANNED for order in orders)
+    return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
+
+
+async def _release_part(run: Run, workflow: Workflow, plan: Plan) -> None:
+    """`all_or_nothing`: what came is released when the rest can't come any more."""
+    orders = await _own_orders(run.deps, workflow, plan)
+    pending = any(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
+    live = [order for order in orders if order.live]
+    if workflow.values.get("fleet") != "all_or_nothing" or pending or len(live) >= workflow.value("count"):
+        return
+    for order in live:
+        end = await end_order(run.deps, run.opened.market, order, reason="all or nothing: the others did not come")
+        run.notes.append(f"machine {order.instance_id} released (all or nothing): {end.final_state}")
+
+
+async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
+    """The gate for the first order, before anything is written; then all of the plan's orders, as planned."""
+    if run.deps.clock.now() >= plan.expires_at:
+        raise Refusal("plan_expired", "the plan is older than ten minutes", next_call=_find_call(workflow.workflow_id))
+    chosen = _still_there(run, plan)
+    refusal = await gate_for(run, chosen[0], None)
+    if refusal is not None:
+        raise await _explained(run, workflow, refusal)
+    confirmation = newest_rent(await owned(run.deps, run.caller, workflow.workflow_id))
+    if confirmation is None:
+        raise AssertionError
+    free = confirmation.places - sum(
+        order.holds_place and order.confirmation_id == confirmation.confirmation_id
+        for order in await run.deps.store.orders(workflow_id=workflow.workflow_id)
+    )
+    orders = [_order(run, workflow, confirmation, offer) for offer in chosen[:free]]
+    await run.deps.store.add_orders(orders)
+
+
+def _still_there(run: Run, plan: Plan) -> list[Offer]:
+    """The chosen offers as searched just now; one that is gone gives its turn to the next candidate."""
+    fresh = {offer.ask_id: offer for offer in run.ranked}
+    chosen = [fresh[item.ask_id] for item in plan.chosen if item.ask_id in fresh]
+    used = {offer.machine_id for offer in chosen} | {item.machine_id for item in plan.chosen}
+    for offer in run.ranked:
+        if len(chosen) == len(plan.chosen):
+            break
+        if offer.machine_id not in used:
+            used.add(offer.machine_id)
+            chosen.append(offer)
+            run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
+    if not chosen:
+        raise Refusal("no_offers", "the chosen offers are gone and no other fits")
+    return chosen
+
+
+def _order(run: Run, workflow: Workflow, confirmation: Confirmation, offer: Offer) -> Order:
+    if confirmation.ceiling_per_hour is None:
+        raise AssertionError
+    return Order(
+        order_id=f"o_{run.deps.new_id(9)}",
+        workflow_id=workflow.workflow_id,
+        owner=workflow.owner,
+        plan_id=run.plan_id,
+        confirmation_id=confirmation.confirmation_id,
+        account_id=run.opened.account.id,
+        key_source=run.opened.source,
+        ask_id=offer.ask_id,
+        machine_id=offer.machine_id,
+        gpu_name=offer.gpu_name,
+        num_gpus=offer.num_gpus,
+        gpu_ram_mb=offer.gpu_ram_mb,
+        disk_gb=workflow.value("disk_gb"),
+        price_per_hour=offer.price.per_hour,
+        ceiling_per_hour=confirmation.ceiling_per_hour,
+        agreed_by=confirmation.by,
+        created_at=run.deps.clock.now(),
+    )
+
+
+async def _own_orders(deps: Deps, workflow: Workflow, plan: Plan) -> tuple[Order, ...]:
+    orders = await deps.store.orders(workflow_id=workflow.workflow_id)
+    return tuple(order for order in orders if order.plan_id == plan.plan_id)
+
+
+def _check_stage(deps: Deps, workflow: Workflow, orders: Sequence[Order]) -> None:
+    stage = stage_of(workflow, orders, deps.clock.now())
+    leads = STAGES[stage][Event.CREATE]
+    if isinstance(leads, Stage):
+        return
+    missing = unconfirmed(workflow)
+    if leads == "not_confirmed":
+        newest = newest_rent(workflow)
+        changed = newest is not None and newest.digest != workflow.digest
+        expired = newest is not None and not changed and not missing
+        code = "confirmation_expired" if expired else "digest_mismatch" if changed and not missing else leads
+        raise _not_agreed(workflow, code, missing)
+    raise Refusal(leads, CATALOGUE[leads].meaning, next_call=_find_call(workflow.workflow_id))
+
+
+def _not_agreed(workflow: Workflow, code: str, missing: Sequence[str]) -> Refusal:
+    names = ", ".join(missing) or "the fields as they stand"
+    return Refusal(
+        code,
+        f"nothing was sent: no valid yes to {names}",
+        missing=missing,
+        next_step="show the user what propose_fields answers, ask, then confirm_fields with its digest",
+        ask_user="Do you agree to the proposal as it stands?",
+        next_call=call("propose_fields", workflow_id=workflow.workflow_id),
+    )
+
+
+async def _explained(run: Run, workflow: Workflow, refusal: Refusal) -> Refusal:
+    """The same refusal with what exists and where to go on."""
+    if refusal.code == "unacknowledged_instances":
+        known: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
+        after = call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, **known)
+        return Refusal(refusal.code, refusal.message, ask_user=refusal.ask_user, next_call=after)
+    if refusal.code != "confirmation_spent":
+        return refusal
+    orders = await run.deps.store.orders(workflow_id=workflow.workflow_id)
+    exist = ", ".join(f"order {o.order_id} {o.state} (machine {o.instance_id})" for o in orders)
+    tool = "wait_until_ready" if any(order.live for order in orders) else "propose_fields"
+    return Refusal(
+        refusal.code,
+        f"{refusal.message}; there are: {exist}",
+        next_call=call(tool, workflow_id=workflow.workflow_id),
+    )
+
+
+def _plan_unknown(workflow_id: str, plan_id: str) -> Refusal:
+    return Refusal(
+        "plan_unknown", f"got {plan_id[:40]!r}, which is no plan of this workflow", next_call=_find_call(workflow_id)
+    )
+
+
+def _find_call(workflow_id: str) -> dict[str, Any]:
+    return call("find_offers", workflow_id=workflow_id)

@@ -1,0 +1,93 @@
+"""The SSH key's way to the machine: on the account before the create, on the instance after; both idempotent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.workflow import ChosenKey, Purpose, Workflow
+from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.ports import Keys, LocalKey, Market
+from vastai_workflow.steps.purposes import Intent, spend
+from vastai_workflow.steps.readiness_window import reset_window
+from vastai_workflow.steps.writes import require_writes
+
+_NOT_FATAL = frozenset({"team_ssh_keys_not_supported", "scope_missing"})
+"""Without the account's copy the instance still gets its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What became of one machine's key."""
+
+    instance_id: int
+    fingerprint: str
+    added: bool
+
+
+async def ensure_account_key(market: Market, keys: Keys, workflow: Workflow) -> tuple[str, ...]:
+    """Put the workflow's key on the account if it is not there; says what could not be done."""
+    if workflow.ssh_key is None:
+        return ()
+    try:
+        entries = await market.account_keys()
+        if not any(keys.same(entry.public_key, workflow.ssh_key.public_key) for entry in entries):
+            await market.add_account_key(workflow.ssh_key.public_key)
+    except ProviderError as error:
+        if error.code not in _NOT_FATAL:
+            raise
+        return (f"the key was not added to the account ({error.code}); the machine gets it itself",)
+    return ()
+
+
+async def ensure_instance_key(market: Market, keys: Keys, instance_id: int, public_key: str) -> bool:
+    """Attach a key to a machine if it is not there; True where it was added."""
+    entries = await market.instance_keys(instance_id)
+    if any(keys.same(entry.public_key, public_key) for entry in entries):
+        return False
+    await market.attach_key(instance_id, public_key)
+    return True
+
+
+async def attach_ssh_key(
+    deps: Deps, caller: Caller, instance_ids: Sequence[int], public_key: str | None, workflow_id: str | None
+) -> tuple[Attached, ...]:
+    """Attach a key: the agreed one freely to our own machines, another one only with a yes to its fingerprint."""
+    require_writes(deps)
+    ids = tuple(dict.fromkeys(instance_ids))
+    opened = await open_market(deps, caller, workflow_id, ids)
+    agreed = await _agreed_keys(deps, ids)
+    chosen = await _chosen(deps, opened.workflow, public_key, agreed)
+    if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
+        question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
+        await spend(deps, caller, opened, Intent(Purpose.ATTACH, ids, question, detail=chosen.fingerprint))
+    done: list[Attached] = []
+    for instance_id in ids:
+        added = await ensure_instance_key(opened.market, deps.keys, instance_id, chosen.public_key)
+        await reset_window(deps, instance_id)
+        done.append(Attached(instance_id, chosen.fingerprint, added))
+    return tuple(done)
+
+
+async def key_of(deps: Deps, workflow_id: str) -> ChosenKey | None:
+    """The key that was agreed for a workflow's machines."""
+    workflow = await deps.store.workflow(workflow_id)
+    return None if workflow is None else workflow.ssh_key
+
+
+async def _agreed_keys(deps: Deps, instance_ids: Sequence[int]) -> dict[int, ChosenKey]:
+    found: dict[int, ChosenKey] = {}
+    for order in await deps.store.orders(instance_ids=instance_ids):
+        key = await key_of(deps, order.workflow_id)
+        if key is not None and order.instance_id is not None:
+            found[order.instance_id] = key
+    return found
+
+
+async def _chosen(
+    deps: Deps, workflow: Workflow | None, public_key: str | None, agreed: dict[int, ChosenKey]
+) -> LocalKey | ChosenKey:
+    if public_key is not None:
+        return await deps.keys.resolve(public_key)
+    known = next(iter(agreed.values()), None) or (None if workflow is None else workflow.ssh_key)
+    return known or await deps.keys.resolve(None)

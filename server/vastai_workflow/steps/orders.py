@@ -1,0 +1,247 @@
+"""The order loop: one order after another through the gate, written down before it is sent, judged by its answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from pydantic import SecretStr
+
+from vastai_workflow.domain import plan as choosing
+from vastai_workflow.domain.errors import ProviderError, Refusal, WorkflowError
+from vastai_workflow.domain.gate import Facts, first_refusal, unconfirmed
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState, marker
+from vastai_workflow.domain.market import (
+    CreateOutcome,
+    CreateRequest,
+    Instance,
+    MaybeRented,
+    NotRented,
+    Offer,
+    Rented,
+    RentedWithError,
+)
+from vastai_workflow.domain.money import Rate, total
+from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
+from vastai_workflow.steps.accounts import Opened
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.destroy import end_order
+from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.outlook import search, under
+from vastai_workflow.steps.settle import settle
+
+_RATE_LIMIT_WAIT_S: Final = 12.0
+"""The published penalty for creating too fast, where the answer names no time."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One call's work on a plan. `ranked`: the offers of this call's search; `instances`: the newest complete list."""
+
+    deps: Deps
+    caller: Caller
+    opened: Opened
+    workflow_id: str
+    plan_id: str
+    deadline: float
+    ranked: tuple[Offer, ...]
+    instances: tuple[Instance, ...]
+    notes: list[str] = field(default_factory=list[str])
+    stopped_by: WorkflowError | None = None
+
+
+async def place_all(run: Run) -> None:
+    """Send this plan's planned orders, oldest first, until done, out of time, or stopped by an answer."""
+    while run.stopped_by is None and (order := await _next_planned(run)) is not None:
+        if run.deps.clock.now() >= run.deadline:
+            return
+        refusal = await _gate(run, order)
+        if refusal is not None:
+            await _drop_rest(run, refusal)
+            return
+        await _place(run, order)
+
+
+async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusal | None:
+    """Evaluate the gate with what is true now."""
+    deps = run.deps
+    workflow = await owned(deps, run.caller, run.workflow_id)
+    orders = await deps.store.orders(account_id=run.opened.account.id)
+    confirmation = newest_rent(workflow)
+    others = [item for item in orders if order is None or item.order_id != order.order_id]
+    active = await with_orders(deps, run.opened.account.id, run.instances)
+    own = {item.instance_id for item in orders if item.workflow_id == workflow.workflow_id}
+    acknowledged = set(confirmation.acknowledged) if confirmation is not None else set[int]()
+    unlisted = [o for o in others if o.live and all(o.instance_id != item.instance.id for item in active)]
+    values = workflow.values
+    facts = Facts(
+        purpose=Purpose.RENT,
+        now=deps.clock.now(),
+        caps=deps.caps,
+        account_id=run.opened.account.id,
+        digest=_plan_digest(workflow, run.plan_id),
+        confirmation=confirmation,
+        missing=unconfirmed(workflow),
+        places_taken=_places_taken(others, confirmation),
+        unsettled=tuple(item.order_id for item in others if item.state in UNSETTLED),
+        unacknowledged=tuple(sorted({item.instance.id for item in active} - acknowledged - own)),
+        misfits=() if offer is None else choosing.mismatches(offer, choosing.query(values)),
+        price=None if offer is None else offer.price,
+        burning=burning(active) + total([item.price for item in unlisted]),
+        running=len(active) + len(unlisted),
+    )
+    return first_refusal(facts)
+
+
+def newest_rent(workflow: Workflow) -> Confirmation | None:
+    """The newest yes to rent, whatever its digest."""
+    given = [item for item in workflow.confirmations if item.purpose is Purpose.RENT]
+    return given[-1] if given else None
+
+
+async def look_again(run: Run) -> None:
+    """One complete list, held against the ledger."""
+    run.instances = await run.opened.market.instances()
+    settled = await settle(run.deps, run.opened.market, run.opened.account.id, run.instances)
+    run.notes.extend(settled.notes)
+
+
+def _plan_digest(workflow: Workflow, plan_id: str) -> str:
+    """The digest of the plan if the workflow still stands at it; else nothing that any yes could match."""
+    plan = workflow.plan(plan_id)
+    return workflow.digest if plan is not None and plan.digest == workflow.digest else ""
+
+
+def _places_taken(orders: Sequence[Order], confirmation: Confirmation | None) -> int:
+    if confirmation is None:
+        return 0
+    return sum(o.holds_place and o.confirmation_id == confirmation.confirmation_id for o in orders)
+
+
+async def _next_planned(run: Run) -> Order | None:
+    planned = await run.deps.store.orders(workflow_id=run.workflow_id, states=(OrderState.PLANNED,))
+    return next((order for order in planned if order.plan_id == run.plan_id), None)
+
+
+async def _gate(run: Run, order: Order) -> Refusal | None:
+    offer = next((item for item in run.ranked if item.ask_id == order.ask_id), None)
+    if offer is None:
+        return Refusal("no_such_ask", f"offer {order.ask_id} is gone")
+    return await gate_for(run, offer, order)
+
+
+async def _drop_rest(run: Run, refusal: WorkflowError) -> None:
+    run.stopped_by = refusal
+    while (order := await _next_planned(run)) is not None:
+        await run.deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=refusal.message))
+
+
+async def _place(run: Run, order: Order) -> None:
+    """The paid section: flushed as sent before the first byte leaves, finished in the ledger whoever hangs up."""
+    deps = run.deps
+    request = await _request(run, order)
+    with anyio.CancelScope(shield=True):
+        order = await deps.store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=deps.clock.now()))
+        try:
+            outcome = await run.opened.market.create(order.ask_id, request)
+        except ProviderError as error:  # only before the first byte left
+            await deps.store.move_order(order.order_id, OrderState.REFUSED, OrderFacts(reason=error.message))
+            await _drop_rest(run, error)
+            return
+        await _judge(run, order, outcome)
+
+
+async def _judge(run: Run, order: Order, outcome: CreateOutcome) -> None:
+    store = run.deps.store
+    match outcome:
+        case Rented(instance_id):
+            await store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance_id))
+        case RentedWithError(instance_id, code, message):
+            order = await store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance_id))
+            end = await end_order(run.deps, run.opened.market, order, reason=f"{code}: {message}")
+            run.notes.append(f"machine {instance_id} came with an error ({code}); released: {end.final_state}")
+            await _drop_rest(run, ProviderError(code, message))
+        case MaybeRented(reason):
+            await store.move_order(order.order_id, OrderState.UNKNOWN, OrderFacts(reason=reason))
+            run.stopped_by = Refusal("unsettled_order", f"order {order.order_id} may have rented: {reason}")
+        case NotRented():
+            await store.move_order(order.order_id, OrderState.REFUSED, OrderFacts(reason=outcome.code))
+            await _after_refusal(run, order, outcome)
+
+
+async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:
+    """Another try only after a complete list without this order; a gone offer is replaced once."""
+    await look_again(run)
+    current = (await run.deps.store.orders(workflow_id=run.workflow_id)) or ()
+    if any(item.order_id == order.order_id and item.state is not OrderState.REFUSED for item in current):
+        return
+    if outcome.code == "rate_limited":
+        wait = outcome.retry_after if outcome.retry_after is not None else _RATE_LIMIT_WAIT_S
+        await _replace(run, order, order.ask_id)
+        if run.deps.clock.now() + wait < run.deadline:
+            await run.deps.clock.sleep(wait)
+        else:
+            run.stopped_by = ProviderError("rate_limited", f"the provider asks to wait {wait:g} s", retry_after=wait)
+        return
+    if outcome.code == "no_such_ask" and not _replaces_gone(order, current):
+        await _next_candidate(run, order, current)
+        return
+    await _drop_rest(run, ProviderError(outcome.code, outcome.message))
+
+
+async def _next_candidate(run: Run, order: Order, current: Sequence[Order]) -> None:
+    workflow = await owned(run.deps, run.caller, run.workflow_id)
+    values = workflow.values
+    try:
+        run.ranked = under(await search(run.opened.market, values), Rate(order.ceiling_per_hour))
+    except WorkflowError as error:
+        await _drop_rest(run, error)
+        return
+    used = {item.machine_id for item in current}
+    offer = next((item for item in run.ranked if item.machine_id not in used), None)
+    if offer is None:
+        await _drop_rest(run, Refusal("no_offers", f"offer {order.ask_id} is gone and no other fits"))
+        return
+    run.notes.append(f"offer {order.ask_id} was gone; trying {offer.ask_id} at {offer.price}")
+    await _replace(run, order, offer.ask_id)
+
+
+async def _replace(run: Run, order: Order, ask_id: int) -> None:
+    offer = next((item for item in run.ranked if item.ask_id == ask_id), None)
+    changes = {
+        "order_id": f"o_{run.deps.new_id(9)}",
+        "created_at": run.deps.clock.now(),
+        "state": OrderState.PLANNED,
+        "replaces": order.order_id,
+        "sent_at": None,
+        "reason": None,
+        "ask_id": ask_id,
+    }
+    if offer is not None:
+        changes |= {"machine_id": offer.machine_id, "price_per_hour": offer.price.per_hour, "gpu_name": offer.gpu_name}
+        changes |= {"gpu_ram_mb": offer.gpu_ram_mb}
+    await run.deps.store.add_orders([order.model_copy(update=changes)])
+
+
+def _replaces_gone(order: Order, orders: Sequence[Order]) -> bool:
+    """Whether this order already stands for an offer that was gone."""
+    by_id = {item.order_id: item for item in orders}
+    before = by_id.get(order.replaces or "")
+    return before is not None and (before.reason == "no_such_ask" or _replaces_gone(before, orders))
+
+
+async def _request(run: Run, order: Order) -> CreateRequest:
+    """The body: exactly the agreed fields, the offer and the order id."""
+    workflow = await owned(run.deps, run.caller, run.workflow_id)
+    values = workflow.values
+    return CreateRequest(
+        image=values["image"],
+        disk_gb=values["disk_gb"],
+        label=values["label"],
+        order_marker=marker(run.deps.store.store_id, order.order_id),
+        env={name: SecretStr(text) for name, text in workflow.secrets.items()},
+        ports=tuple(values.get("ports") or ()),
+        onstart=values.get("onstart"),
+        bid=Rate.of(values["bid_per_hour"]) if values.get("interruptible") else None,
+        template_hash=values.get("template_hash"),
+    )

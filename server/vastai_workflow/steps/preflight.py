@@ -1,0 +1,36 @@
+"""Preflight: the key works, what is on the balance, and every active machine with its cost per hour."""
+
+from dataclasses import dataclass
+
+from vastai_workflow.domain.label import label_for
+from vastai_workflow.domain.market import Account
+from vastai_workflow.domain.money import Rate
+from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """The account and what runs on it."""
+
+    account: Account
+    source: str
+    active: tuple[ActiveInstance, ...]
+
+    @property
+    def name(self) -> str:
+        """How the account is called: also the label of new machines."""
+        return label_for(self.account)
+
+    @property
+    def burn(self) -> Rate:
+        """All of it, in $/h."""
+        return burning(self.active)
+
+
+async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Preflight:
+    """Read the account and a complete list; an incomplete one is an error, never "nothing runs"."""
+    opened = await open_market(deps, caller, workflow_id)
+    active = await with_orders(deps, opened.account.id, await opened.market.instances())
+    return Preflight(opened.account, opened.source, active)

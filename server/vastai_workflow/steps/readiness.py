@@ -1,0 +1,190 @@
+"""Readiness: from rented to a machine that answers over SSH with the agreed GPUs; bounded per call, resumable."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from vastai_workflow.domain.errors import ProviderError, Refusal
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.lifecycle import State, condition
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.steps.accounts import Opened, open_market
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.keys import ensure_instance_key, key_of
+from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
+from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
+from vastai_workflow.steps.settle import Settled, settle
+from vastai_workflow.steps.status import Report, report_gone, report_of
+
+Progress = Callable[[float, float, str], Awaitable[None]]
+
+DEFAULT_WAIT_S: Final = 40.0
+MAX_WAIT_S: Final = 300.0
+_LOOK_EVERY_S: Final = 1.0
+_PROBE_S: Final = 10.0
+_LOCK_WAIT_S: Final = 0.0
+_MSG_CAP: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """What this call saw last of each machine. `settled`: no order may have rented unseen."""
+
+    reports: tuple[Report, ...]
+    settled: bool
+    notes: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Every machine is as ready as it gets."""
+        return self.settled and bool(self.reports) and all(report.ready for report in self.reports)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will change by waiting."""
+        return self.settled and all(report.ready or report.failed for report in self.reports)
+
+
+async def wait_until_ready(
+    deps: Deps,
+    caller: Caller,
+    *,
+    workflow_id: str | None,
+    instance_ids: Sequence[int],
+    timeout_s: float,
+    progress: Progress,
+) -> Waited:
+    """Look, settle, attach the key and probe, until everything is ready or failed, or the time is up."""
+    if workflow_id is None and not instance_ids:
+        raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
+    if workflow_id is not None:
+        await owned(deps, caller, workflow_id)
+    opened = await open_market(deps, caller, workflow_id, instance_ids)
+    deadline = deps.clock.now() + timeout_s
+    while True:
+        waited = await _look(deps, caller, opened, workflow_id, instance_ids, deadline)
+        done = sum(report.ready for report in waited.reports)
+        await progress(done, max(len(waited.reports), 1), _progress_line(waited))
+        if waited.over or deps.clock.now() + _LOOK_EVERY_S > deadline:
+            return waited
+        await deps.clock.sleep(_LOOK_EVERY_S)
+
+
+async def _look(
+    deps: Deps,
+    caller: Caller,
+    opened: Opened,
+    workflow_id: str | None,
+    instance_ids: Sequence[int],
+    deadline: float,
+) -> Waited:
+    instances = await opened.market.instances()
+    notes = await _settled(deps, opened, instances)
+    orders = await _orders(deps, caller, opened, workflow_id, instance_ids)
+    by_id = {instance.id: instance for instance in instances}
+    reports: list[Report] = []
+    for order in orders:
+        if order.instance_id is not None:
+            reports.append(await _advance(deps, opened, order, by_id.get(order.instance_id), deadline))
+    known = {report.instance_id for report in reports}
+    reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
+    reports += [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
+    unsettled = any(order.state in UNSETTLED for order in orders)
+    return Waited(tuple(reports), not unsettled, notes.notes)
+
+
+async def _settled(deps: Deps, opened: Opened, instances: Sequence[Instance]) -> Settled:
+    """Settle with this list, unless another process is renting for the account just now."""
+    try:
+        async with deps.store.account_lock(opened.account.id, wait_s=_LOCK_WAIT_S):
+            return await settle(deps, opened.market, opened.account.id, instances)
+    except Refusal as busy:
+        if busy.code != "account_busy":
+            raise
+        return Settled((), ("another call is renting for this account",))
+
+
+async def _orders(
+    deps: Deps, caller: Caller, opened: Opened, workflow_id: str | None, instance_ids: Sequence[int]
+) -> list[Order]:
+    """The orders to report: those asked for that are rented, or may be, or ended in this workflow."""
+    if workflow_id is not None:
+        orders = await deps.store.orders(workflow_id=workflow_id)
+    else:
+        orders = await deps.store.orders(account_id=opened.account.id, instance_ids=instance_ids)
+    mine = [order for order in orders if order.owner == caller.owner]
+    if instance_ids:
+        mine = [order for order in mine if order.instance_id in instance_ids]
+    shown = UNSETTLED | {OrderState.RENTED, OrderState.RELEASED}
+    return [order for order in mine if order.state in shown]
+
+
+async def _advance(deps: Deps, opened: Opened, order: Order, instance: Instance | None, deadline: float) -> Report:
+    """One machine, one step further: attach what is missing, probe what runs."""
+    if instance is None:
+        return await report_gone(deps, order.instance_id or 0, order)
+    window = await deps.store.window(instance.id)
+    state = condition(instance, in_grace=deps.clock.now() < window.grace_until)
+    if order.state is OrderState.RENTED and state.state is State.RUNNING and _worth_a_probe(window):
+        await _probe(deps, opened, order, instance, window, deadline)
+    return await report_of(deps, instance, order)
+
+
+def _worth_a_probe(window: Window) -> bool:
+    return window.stage != "gpu_ok" and window.reason not in {"wrong_gpu", "host_key_changed", "no_private_key"}
+
+
+async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, window: Window, deadline: float) -> None:
+    key = await key_of(deps, order.workflow_id)
+    if key is None:
+        return
+    started = deps.clock.now()
+    try:
+        await ensure_instance_key(opened.market, deps.keys, instance.id, key.public_key)
+    except ProviderError as error:
+        await deps.store.keep_window(replace(window, reason=error.code))
+        return
+    path = None if key.private_key_path is None else Path(key.private_key_path)
+    target = ProbeTarget(
+        instance_id=instance.id,
+        addresses=addresses(instance),
+        key=LocalKey(key.public_key, key.fingerprint, path),
+        gpu_name=order.gpu_name,
+        num_gpus=order.num_gpus,
+        gpu_ram_mb=order.gpu_ram_mb,
+        local_market=opened.market.is_local,
+    )
+    report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, deadline - started), 1.0))
+    await deps.store.keep_window(_after(window, report, deps.clock.now() - started + _LOOK_EVERY_S))
+
+
+def _after(window: Window, report: ProbeReport, spent_s: float) -> Window:
+    return replace(
+        window,
+        tried_s=min(window.tried_s + spent_s, SSH_WINDOW_S + 1),
+        stage=report.stage,
+        reason=report.reason,
+        host=report.host,
+        port=report.port,
+    )
+
+
+def addresses(instance: Instance) -> tuple[tuple[str, int], ...]:
+    """Where SSH may answer: direct, the proxy, and the proxy's next port for jupyter (as the official CLI does)."""
+    found: list[tuple[str, int]] = []
+    if instance.public_ip and instance.direct_ssh_port:
+        found.append((instance.public_ip, instance.direct_ssh_port))
+    if instance.ssh_host and instance.ssh_port:
+        jupyter = "jupyter" in instance.runtype
+        found += [(instance.ssh_host, instance.ssh_port + (1 if jupyter else 0))]
+    return tuple(found)
+
+
+def _progress_line(waited: Waited) -> str:
+    if not waited.reports:
+        return "no machine yet; settling" if not waited.settled else "no machine"
+    parts = [f"{report.instance_id} {report.readiness}" for report in waited.reports[:4]]
+    more = f" and {len(waited.reports) - 4} more" if len(waited.reports) > 4 else ""  # noqa: PLR2004 # a short line
+    return clean(", ".join(parts) + more, _MSG_CAP)

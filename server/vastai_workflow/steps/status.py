@@ -1,0 +1,139 @@
+"""Status: one machine or all, with state, readiness, how to connect, what it cost, and whose yes it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vastai_workflow.domain.ledger import Order, OrderState
+from vastai_workflow.domain.lifecycle import BILLS_GPU, Condition, State, condition
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.meter import burn_rate, storage_rate
+from vastai_workflow.domain.money import Rate, Usd
+from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.fleet_view import LABEL_CAP
+from vastai_workflow.steps.metering import metered
+from vastai_workflow.steps.ports import Window
+from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
+
+_READY = frozenset({"gpu_ok"})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok or failed."""
+
+    instance_id: int
+    label: str
+    state: State
+    readiness: str
+    price: Rate | None = None
+    burn: Rate | None = None
+    cost: Usd | None = None
+    host: str | None = None
+    port: int | None = None
+    key_path: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    order: Order | None = None
+
+    @property
+    def ready(self) -> bool:
+        """As ready as it gets: GPUs seen, or a key whose private half is elsewhere."""
+        return self.readiness in _READY or (self.readiness == "port_open" and self.reason == "no_private_key")
+
+    @property
+    def failed(self) -> bool:
+        """It will not become ready by waiting."""
+        return self.readiness == "failed"
+
+    @property
+    def command(self) -> str | None:
+        """The command that logs in."""
+        if self.host is None or self.port is None:
+            return None
+        identity = f" -i {self.key_path}" if self.key_path else ""
+        return f"ssh -p {self.port}{identity} root@{self.host}"
+
+
+async def instance_status(
+    deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
+) -> tuple[Report, ...]:
+    """The machines asked for, or every machine of the account; one list, no probe."""
+    opened = await open_market(deps, caller, workflow_id, instance_ids)
+    instances = await opened.market.instances()
+    kept = await deps.store.orders(account_id=opened.account.id)
+    orders = {order.instance_id: order for order in kept if order.instance_id is not None}
+    if workflow_id is not None and not instance_ids:
+        instance_ids = [i for i, order in orders.items() if order.workflow_id == workflow_id]
+    by_id = {instance.id: instance for instance in instances}
+    wanted = instance_ids or tuple(by_id)
+    return tuple(
+        [
+            await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
+            for i in wanted
+        ]
+    )
+
+
+async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Report:
+    """A machine that the list shows."""
+    cost = await metered(deps, instance)
+    window = await deps.store.window(instance.id)
+    seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
+    readiness, reason = _readiness(seen, window)
+    workflow = None if order is None else await deps.store.workflow(order.workflow_id)
+    key = None if workflow is None else workflow.ssh_key
+    return Report(
+        instance_id=instance.id,
+        label=clean(instance.label, LABEL_CAP),
+        state=seen.state,
+        readiness=readiness,
+        price=instance.price,
+        burn=burn_rate(instance, gpu_billed=seen.state in BILLS_GPU),
+        cost=cost,
+        host=window.host,
+        port=window.port,
+        key_path=None if key is None else key.private_key_path,
+        reason=reason,
+        warnings=_warnings(instance, seen, order),
+        order=order,
+    )
+
+
+async def report_gone(deps: Deps, instance_id: int, order: Order | None = None) -> Report:
+    """A machine that the list does not show: gone if we saw it end, else not known."""
+    ended = order is not None and order.state is OrderState.RELEASED
+    window = await deps.store.window(instance_id)
+    lagging = order is not None and not ended and window.seen_at == 0
+    if lagging:
+        return Report(instance_id, "", State.PROVISIONING, "provisioning", reason="not listed yet", order=order)
+    state = State.GONE if ended else State.UNKNOWN
+    reason = order.reason if order is not None and ended else "this key sees no machine with this id"
+    return Report(instance_id, "", state, "failed", reason=reason, order=order)
+
+
+def _readiness(seen: Condition, window: Window) -> tuple[str, str | None]:
+    if seen.fatal is not None:
+        return "failed", seen.fatal
+    if seen.state is not State.RUNNING:
+        return "provisioning", None
+    if window.stage == "gpu_ok":
+        return "gpu_ok", None
+    if window.reason in {"wrong_gpu", "host_key_changed"}:
+        return "failed", window.reason
+    if window.reason == "no_private_key":
+        return "port_open", "no_private_key"
+    if window.tried_s > SSH_WINDOW_S:
+        return "failed", f"SSH was tried for {SSH_WINDOW_S:g} s: {window.reason or 'no answer'}"
+    stage = "running" if window.stage == "none" else window.stage
+    return stage, window.reason
+
+
+def _warnings(instance: Instance, seen: Condition, order: Order | None) -> tuple[str, ...]:
+    found = () if order is None else order.warnings
+    if seen.state in {State.STOPPED, State.EXITED, State.OUTBID, State.QUEUED}:
+        found = (*found, f"its disk goes on costing {storage_rate(instance)}: destroy it when done")
+    if seen.fatal is not None and instance.status_msg:
+        found = (*found, f"status text (untrusted): {clean(instance.status_msg, 120)!r}")
+    return found
