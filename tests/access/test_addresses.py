@@ -2,7 +2,7 @@
 
 import pytest
 
-from vastai_workflow.access.addresses import AddressRefusedError, allowed_address, check, resolve
+from vastai_workflow.access.addresses import AddressRefusedError, allowed_address, check, connect_any, resolve
 
 GLOBAL = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"]
@@ -90,3 +90,18 @@ def test_one_bad_address_of_a_name_spoils_the_good_ones() -> None:
 async def test_what_is_no_address_is_refused(host: str, port: int) -> None:
     with pytest.raises(AddressRefusedError, match="none"):
         await resolve(host, port, local_market=False)
+
+
+async def test_an_ip_that_cannot_be_reached_leads_to_the_next_one_and_no_further() -> None:
+    tried: list[str] = []
+
+    async def connect(ip: str) -> None:
+        tried.append(ip)
+        if ip != "good":
+            raise ConnectionRefusedError(ip)
+
+    await connect_any(["bad", "good"], connect)
+    await connect_any(["good", "bad"], connect)
+    assert tried == ["bad", "good", "good"]
+    with pytest.raises(ConnectionRefusedError, match="worse"):
+        await connect_any(["bad", "worse", "good"], connect)

@@ -18,6 +18,7 @@ from vastai_workflow.access.keys import (
     usual_public_key,
 )
 from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.steps.ports import Keys
 
 
 def new_key(algorithm: str = "ssh-ed25519", comment: str = "me@laptop") -> asyncssh.SSHKey:
@@ -63,7 +64,7 @@ def test_a_public_key_has_a_line_a_comment_and_a_fingerprint(key: asyncssh.SSHKe
 
 
 def test_keys_are_equal_by_blob_and_not_by_comment() -> None:
-    keys = SshKeys(home=Path("/nowhere"), state_dir=Path("/nowhere"))
+    keys: Keys = SshKeys(home=Path("/nowhere"), state_dir=Path("/nowhere"))
     assert parse_public_key(f"{TYPE} {BLOB} another comment") == parse_public_key(ED_LINE)
     assert parse_public_key(OTHER_LINE) != parse_public_key(ED_LINE)
     assert keys.same(ED_LINE + "\n", f"{TYPE} {BLOB}")

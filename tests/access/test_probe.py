@@ -18,7 +18,7 @@ from vastai_workflow.access.probe import SshProber
 from vastai_workflow.access.session import FAULTS, meaning
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.simulator.ssh_host import SshHost
-from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget
+from vastai_workflow.steps.ports import LocalKey, Prober, ProbeReport, ProbeTarget
 
 PLENTY_S = 20.0
 SHORT_S = 0.3
@@ -38,7 +38,7 @@ def target(key: LocalKey, *addresses: tuple[str, int]) -> ProbeTarget:
 
 
 @pytest.fixture
-def prober(hosts: KnownHosts) -> SshProber:
+def prober(hosts: KnownHosts) -> Prober:
     return SshProber(hosts, stagger_s=0)
 
 
@@ -60,7 +60,7 @@ def closed_port(unused_tcp_port: int) -> tuple[str, int]:
 
 
 async def test_a_good_host_is_gpu_ok_and_its_key_is_kept(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, hosts: KnownHosts
+    start_host: StartHost, prober: Prober, local_key: LocalKey, hosts: KnownHosts
 ) -> None:
     address = await start_host()
     report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
@@ -73,7 +73,7 @@ async def test_a_good_host_is_gpu_ok_and_its_key_is_kept(
 
 
 async def test_an_rsa_key_and_an_rsa_host_work_too(
-    start_host: StartHost, prober: SshProber, rsa_key: asyncssh.SSHKey, tmp_path: Path
+    start_host: StartHost, prober: Prober, rsa_key: asyncssh.SSHKey, tmp_path: Path
 ) -> None:
     key = stored(rsa_key, tmp_path / "id_rsa")
     address = await start_host(keys=lambda: [key.public_key], host_key=rsa_key)
@@ -95,7 +95,7 @@ BAD_MACHINES = [
 
 @pytest.mark.parametrize(("behaviour", "stage", "reason"), BAD_MACHINES)
 async def test_each_bad_machine_has_its_verdict(
-    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     report = await prober.probe(target(local_key, await start_host(behaviour)), timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == (stage, reason)
@@ -107,7 +107,7 @@ async def test_each_bad_machine_has_its_verdict(
     ("behaviour", "stage", "reason"), [("hung_shell", "ssh_ok", "hung"), ("slow_banner", "none", "timeout")]
 )
 async def test_a_machine_that_does_not_answer_is_left_in_time(
-    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+    behaviour: str, stage: str, reason: str, start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     address = await start_host(behaviour)
     async with asyncio.timeout(PLENTY_S):
@@ -115,7 +115,7 @@ async def test_a_machine_that_does_not_answer_is_left_in_time(
     assert (report.stage, report.reason) == (stage, reason)
 
 
-async def test_another_gpu_than_agreed_is_wrong(start_host: StartHost, prober: SshProber, local_key: LocalKey) -> None:
+async def test_another_gpu_than_agreed_is_wrong(start_host: StartHost, prober: Prober, local_key: LocalKey) -> None:
     address = await start_host(gpus=(("RTX 3090", 24576),))
     report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("ssh_ok", "wrong_gpu")
@@ -123,7 +123,7 @@ async def test_another_gpu_than_agreed_is_wrong(start_host: StartHost, prober: S
 
 
 async def test_a_key_that_is_not_there_yet_is_refused_and_works_once_it_is(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, hosts: KnownHosts
+    start_host: StartHost, prober: Prober, local_key: LocalKey, hosts: KnownHosts
 ) -> None:
     keys: list[str] = []
     address = await start_host(keys=lambda: keys)
@@ -135,9 +135,7 @@ async def test_a_key_that_is_not_there_yet_is_refused_and_works_once_it_is(
     assert report.stage == "gpu_ok"
 
 
-async def test_nothing_listening_is_refused(
-    prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
-) -> None:
+async def test_nothing_listening_is_refused(prober: Prober, local_key: LocalKey, closed_port: tuple[str, int]) -> None:
     report = await prober.probe(target(local_key, closed_port), timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("none", "refused")
 
@@ -155,7 +153,7 @@ async def test_nothing_listening_is_refused(
         [b"line\n" * 5000],
     ],
 )
-async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: SshProber, local_key: LocalKey) -> None:
+async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: Prober, local_key: LocalKey) -> None:
     async with saying(*words) as address:
         report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
     assert (report.stage in {"none", "port_open"}, report.reason) == (True, "closed")
@@ -163,7 +161,7 @@ async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: S
 
 async def test_a_changed_host_key_stops_before_the_login_and_shows_both(
     start_host: StartHost,
-    prober: SshProber,
+    prober: Prober,
     local_key: LocalKey,
     host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey],
     hosts: KnownHosts,
@@ -189,7 +187,7 @@ async def test_a_changed_host_key_stops_before_the_login_and_shows_both(
 
 
 async def test_instances_do_not_share_host_keys(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+    start_host: StartHost, prober: Prober, local_key: LocalKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
 ) -> None:
     await prober.probe(target(local_key, await start_host(host_key=host_keys[0])), timeout_s=PLENTY_S)
     other = replace(target(local_key, await start_host(host_key=host_keys[1])), instance_id=8)
@@ -197,7 +195,7 @@ async def test_instances_do_not_share_host_keys(
 
 
 async def test_the_proxy_wins_where_the_direct_address_does_not_answer(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
+    start_host: StartHost, prober: Prober, local_key: LocalKey, closed_port: tuple[str, int]
 ) -> None:
     proxy = await start_host()
     silent = await start_host("slow_banner")
@@ -207,7 +205,7 @@ async def test_the_proxy_wins_where_the_direct_address_does_not_answer(
 
 
 async def test_the_most_telling_failure_is_reported(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, closed_port: tuple[str, int]
+    start_host: StartHost, prober: Prober, local_key: LocalKey, closed_port: tuple[str, int]
 ) -> None:
     refusing = await start_host(keys=list)
     for addresses in ((refusing, closed_port), (closed_port, refusing)):
@@ -222,7 +220,7 @@ async def all_left(started: list[SshHost]) -> None:
 
 
 async def test_no_connection_outlives_a_probe(
-    start_host: StartHost, started: list[SshHost], prober: SshProber, local_key: LocalKey
+    start_host: StartHost, started: list[SshHost], prober: Prober, local_key: LocalKey
 ) -> None:
     addresses = [await start_host() for _ in range(4)]
     assert (await prober.probe(target(local_key, *addresses), timeout_s=PLENTY_S)).stage == "gpu_ok"
@@ -230,7 +228,7 @@ async def test_no_connection_outlives_a_probe(
 
 
 async def test_a_cancelled_probe_hangs_up(
-    start_host: StartHost, started: list[SshHost], prober: SshProber, local_key: LocalKey
+    start_host: StartHost, started: list[SshHost], prober: Prober, local_key: LocalKey
 ) -> None:
     address = await start_host("hung_shell")
     with pytest.raises(TimeoutError):
@@ -238,9 +236,7 @@ async def test_a_cancelled_probe_hangs_up(
     await all_left(started)
 
 
-async def test_an_address_inside_is_not_contacted(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey
-) -> None:
+async def test_an_address_inside_is_not_contacted(start_host: StartHost, prober: Prober, local_key: LocalKey) -> None:
     real_market = replace(target(local_key, await start_host()), local_market=False)
     report = await prober.probe(real_market, timeout_s=PLENTY_S)
     assert (report.stage, report.reason) == ("none", "bad_address")
@@ -248,7 +244,7 @@ async def test_an_address_inside_is_not_contacted(
 
 
 async def test_a_name_is_resolved_and_reported_as_the_provider_wrote_it(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey
+    start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     _, port = await start_host()
     report = await prober.probe(target(local_key, ("localhost ", port)), timeout_s=PLENTY_S)
@@ -311,7 +307,7 @@ async def listening(
 
 
 async def test_a_host_that_asks_for_no_key_is_not_ours(
-    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey
+    prober: Prober, local_key: LocalKey, rsa_key: asyncssh.SSHKey
 ) -> None:
     async with listening(OpenDoor, [rsa_key]) as address:
         report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
@@ -319,7 +315,7 @@ async def test_a_host_that_asks_for_no_key_is_not_ours(
 
 
 async def test_compressed_data_which_could_grow_without_bound_is_not_taken(
-    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey
+    prober: Prober, local_key: LocalKey, rsa_key: asyncssh.SSHKey
 ) -> None:
     async with listening(Doorman, [rsa_key], "zlib@openssh.com") as address:
         report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
@@ -327,7 +323,7 @@ async def test_compressed_data_which_could_grow_without_bound_is_not_taken(
 
 
 async def test_a_host_with_several_keys_is_known_by_the_pinned_one(
-    prober: SshProber, local_key: LocalKey, rsa_key: asyncssh.SSHKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+    prober: Prober, local_key: LocalKey, rsa_key: asyncssh.SSHKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
 ) -> None:
     async with listening(Doorman, [rsa_key]) as address:
         first = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
@@ -337,13 +333,13 @@ async def test_a_host_with_several_keys_is_known_by_the_pinned_one(
     assert second.host_key_fingerprint == rsa_key.get_fingerprint()
 
 
-async def test_no_address_is_a_report(prober: SshProber, local_key: LocalKey) -> None:
+async def test_no_address_is_a_report(prober: Prober, local_key: LocalKey) -> None:
     report = await prober.probe(target(local_key), timeout_s=PLENTY_S)
     assert (report.stage, report.reason, report.host) == ("none", "bad_address", None)
 
 
 async def test_without_the_private_key_readiness_ends_at_the_open_port(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey
+    start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     public_only = replace(local_key, private_key_path=None)
     address = await start_host()
@@ -355,14 +351,14 @@ async def test_without_the_private_key_readiness_ends_at_the_open_port(
 
 @pytest.mark.parametrize(("behaviour", "reason"), [("accepts_then_closes", "closed"), ("slow_banner", "timeout")])
 async def test_without_the_private_key_a_port_that_speaks_no_ssh_is_not_open(
-    behaviour: str, reason: str, start_host: StartHost, prober: SshProber, local_key: LocalKey
+    behaviour: str, reason: str, start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     public_only = replace(local_key, private_key_path=None)
     report = await prober.probe(target(public_only, await start_host(behaviour)), timeout_s=SHORT_S)
     assert (report.stage, report.reason) == ("none", reason)
 
 
-async def test_without_the_private_key_a_chatterer_is_cut_off(prober: SshProber, local_key: LocalKey) -> None:
+async def test_without_the_private_key_a_chatterer_is_cut_off(prober: Prober, local_key: LocalKey) -> None:
     public_only = replace(local_key, private_key_path=None)
     async with saying(b"x" * 100_000) as address:
         report = await prober.probe(target(public_only, address), timeout_s=PLENTY_S)
@@ -370,7 +366,7 @@ async def test_without_the_private_key_a_chatterer_is_cut_off(prober: SshProber,
 
 
 async def test_a_key_with_a_passphrase_and_no_agent_says_what_to_run(
-    start_host: StartHost, prober: SshProber, user_key: asyncssh.SSHKey, tmp_path: Path
+    start_host: StartHost, prober: Prober, user_key: asyncssh.SSHKey, tmp_path: Path
 ) -> None:
     locked = stored(user_key, tmp_path / "locked", passphrase="secret")
     report = await prober.probe(target(locked, await start_host()), timeout_s=PLENTY_S)
@@ -379,7 +375,7 @@ async def test_a_key_with_a_passphrase_and_no_agent_says_what_to_run(
 
 
 async def test_another_private_key_beside_the_public_one_is_told(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey, tmp_path: Path
+    start_host: StartHost, prober: Prober, local_key: LocalKey, tmp_path: Path
 ) -> None:
     other = stored(new_key(), tmp_path / "other")
     mixed = replace(local_key, private_key_path=other.private_key_path)
@@ -436,7 +432,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 @pytest.mark.parametrize("behaviour", [name for name, _, _ in BAD_MACHINES])
 async def test_nothing_is_logged_of_what_machines_say(
-    behaviour: str, start_host: StartHost, prober: SshProber, local_key: LocalKey, records: Callable[[], str]
+    behaviour: str, start_host: StartHost, prober: Prober, local_key: LocalKey, records: Callable[[], str]
 ) -> None:
     await prober.probe(target(local_key, await start_host(behaviour)), timeout_s=PLENTY_S)
     assert records() == ""
@@ -453,7 +449,7 @@ async def test_a_state_folder_that_cannot_be_used_is_an_error_and_closes_the_con
 
 
 async def test_the_report_has_neither_key_nor_path_of_the_private_one(
-    start_host: StartHost, prober: SshProber, local_key: LocalKey
+    start_host: StartHost, prober: Prober, local_key: LocalKey
 ) -> None:
     report: ProbeReport = await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
     assert local_key.public_key.split()[1] not in repr(report)

@@ -3,10 +3,11 @@
 import asyncio
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Any, Final
 
+MAX_IPS_PER_NAME: Final = 2
 MAX_PORT: Final = 65_535
 _HOST: Final = re.compile(r"[0-9A-Za-z:](?:[0-9A-Za-z.:-]{0,251}[0-9A-Za-z.:])?")
 _NO_ADDRESS: Final = "The provider gives an SSH address that is none."
@@ -57,6 +58,20 @@ def check(addresses: Sequence[str], *, local_market: bool) -> tuple[str, ...]:
     if not all(allowed_address(address, local_market=local_market) for address in addresses):
         raise AddressRefusedError("The provider's SSH address leads into a private network; it was not contacted.")
     return tuple(addresses)
+
+
+async def connect_any(ips: Sequence[str], connect: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """Connect to the first of at least one IP address that can be reached: a name may have one for IPv6 alone.
+
+    Raises what the last one raised.
+    """
+    *others, last = ips[:MAX_IPS_PER_NAME]
+    for ip in others:
+        try:
+            return await connect(ip)
+        except OSError:
+            continue
+    return await connect(last)
 
 
 def _embedded(ip: IPv6Address) -> IPv4Address | None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio.to_thread
@@ -32,7 +33,6 @@ AGENT_SHARE: Final = 0.2
 LOGIN_SHARE: Final = 0.6
 """The shares of a probe's time after which no ssh-agent and no login is waited for; the rest is for the command."""
 
-MAX_ADDRESSES_PER_NAME: Final = 2
 MAX_IDENTIFICATION_BYTES: Final = 8192
 _IDENTIFICATION: Final = re.compile(rb"^SSH-(?:2\.0|1\.99)-[^\n]*\n", re.MULTILINE)
 
@@ -45,6 +45,11 @@ class SshProber:
         self._hosts = hosts
         self._agent_path = agent_path
         self._stagger_s = stagger_s
+
+    @property
+    def known_hosts_file(self) -> Path:
+        """Where the machines' host keys are pinned."""
+        return self._hosts.path
 
     async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
         """Log in and look at the GPUs, within `timeout_s` seconds. What network and machine do wrong is a report.
@@ -127,7 +132,8 @@ async def _log_in(
 
     try:
         async with asyncio.timeout_at(login_by):
-            await _on_its_addresses(attempt, connect, local_market=target.local_market)
+            ips = await addresses.resolve(attempt.host, attempt.port, local_market=target.local_market)
+            await addresses.connect_any(ips, connect)
         attempt.stage = "ssh_ok"
     except FAULTS as error:
         attempt.fail(*meaning(error))
@@ -145,36 +151,27 @@ async def _knock(attempt: Attempt, *, target: ProbeTarget, login_by: float) -> N
     async def connect(ip: str) -> None:
         reader, writer = await asyncio.open_connection(ip, attempt.port)
         try:
-            heard = b""
-            while not _IDENTIFICATION.search(heard):
-                if not (piece := await reader.read(1024)):
-                    raise ConnectionResetError
-                heard += piece
-                if len(heard) > MAX_IDENTIFICATION_BYTES:
-                    raise TooMuchOutputError(TOO_MUCH)
+            await _read_identification(reader)
         finally:
             writer.transport.abort()
 
     try:
         async with asyncio.timeout_at(login_by):
-            await _on_its_addresses(attempt, connect, local_market=target.local_market)
+            ips = await addresses.resolve(attempt.host, attempt.port, local_market=target.local_market)
+            await addresses.connect_any(ips, connect)
         attempt.stage = "port_open"
     except FAULTS as error:
         attempt.fail(*meaning(error))
 
 
-async def _on_its_addresses(
-    attempt: Attempt, connect: Callable[[str], Coroutine[Any, Any, None]], *, local_market: bool
-) -> None:
-    """Connect to what the host's name resolves to, the next where one can't be reached."""
-    ips = await addresses.resolve(attempt.host, attempt.port, local_market=local_market)
-    *first, last = ips[:MAX_ADDRESSES_PER_NAME]
-    for ip in first:
-        try:
-            return await connect(ip)
-        except OSError:
-            continue
-    return await connect(last)
+async def _read_identification(reader: asyncio.StreamReader) -> None:
+    heard = b""
+    while not _IDENTIFICATION.search(heard):
+        if not (piece := await reader.read(1024)):
+            raise ConnectionResetError
+        heard += piece
+        if len(heard) > MAX_IDENTIFICATION_BYTES:
+            raise TooMuchOutputError(TOO_MUCH)
 
 
 async def _look(attempt: Attempt, connection: asyncssh.SSHClientConnection, target: ProbeTarget, end_by: float) -> None:
