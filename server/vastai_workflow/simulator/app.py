@@ -221,14 +221,10 @@ def _discard(_: Reply) -> None:
 def _response(reply: Reply, *, cut: bool = False) -> Response:
     is_json = reply.content_type == "application/json"
     content = json.dumps(reply.body) if is_json else str(reply.body)
-    headers = dict(reply.headers)
-    if headers.pop(_TRUNCATION, None):
+    if reply.truncated:
         content = content[: len(content) // 2]
     kind = _CutResponse if cut else Response
-    return kind(content, reply.status, headers, media_type=reply.content_type)
-
-
-_TRUNCATION = "X-Simulated-Truncation"
+    return kind(content, reply.status, reply.headers, media_type=reply.content_type)
 
 
 # -- for checks from outside

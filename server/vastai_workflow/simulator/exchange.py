@@ -38,6 +38,8 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict[str, str])
     content_type: str = "application/json"
+    truncated: bool = False
+    """Only the first half of the body goes out, as if that were all."""
 
 
 @dataclass(slots=True)

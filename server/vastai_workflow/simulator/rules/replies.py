@@ -49,7 +49,7 @@ def _empty_body(exchange: Exchange, _: Settings) -> None:
 
 
 def _truncated_json(exchange: Exchange, _: Settings) -> None:
-    exchange.answer.headers["X-Simulated-Truncation"] = "1"
+    exchange.answer.truncated = True
 
 
 def _html_body(exchange: Exchange, _: Settings) -> None:
