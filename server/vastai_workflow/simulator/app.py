@@ -219,8 +219,7 @@ def _discard(_: Reply) -> None:
 
 
 def _response(reply: Reply, *, cut: bool = False) -> Response:
-    is_json = reply.content_type == "application/json"
-    content = json.dumps(reply.body) if is_json else str(reply.body)
+    content = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
     if reply.truncated:
         content = content[: len(content) // 2]
     kind = _CutResponse if cut else Response

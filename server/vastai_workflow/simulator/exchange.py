@@ -32,7 +32,7 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Reply:
-    """What goes out. A `str` body goes out as plain text, anything else as JSON."""
+    """What goes out. A `str` body goes out as it is, anything else as JSON."""
 
     body: Any
     status: int = 200

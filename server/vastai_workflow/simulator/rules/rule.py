@@ -37,7 +37,7 @@ class Exchange:
     @property
     def rented(self) -> Instance | None:
         """The instance that this call has rented, if it has."""
-        number = fields(self.answer.body).get("new_contract")
+        number = fields(self.reply.body).get("new_contract") if self.reply else None
         return self.call.world.instances.get(number) if isinstance(number, int) else None
 
     @property
