@@ -84,10 +84,9 @@ async def _look(
     notes = await _settled(deps, opened, instances)
     orders = await _orders(deps, caller, opened, workflow_id, instance_ids)
     by_id = {instance.id: instance for instance in instances}
-    reports: list[Report] = []
-    for order in orders:
-        if order.instance_id is not None:
-            reports.append(await _advance(deps, opened, order, by_id.get(order.instance_id), deadline))
+    reports = [
+        await _advance(deps, opened, o, by_id.get(o.instance_id or 0), deadline) for o in orders if o.instance_id
+    ]
     known = {report.instance_id for report in reports}
     reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
     reports += [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]

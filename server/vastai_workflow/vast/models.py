@@ -144,6 +144,11 @@ def offer(value: Any, *, bid: bool) -> Offer:
     )
 
 
+def total_price(value: Any) -> float | None:
+    """An offer's `dph_total` as a number for the next query; None where it has none."""
+    return _float(_row(value).get("dph_total")) if isinstance(value, dict) else None
+
+
 def gpu_names(body: Any) -> tuple[str, ...]:
     """The canonical names, with spaces."""
     return tuple(clean(name, _TEXT_CAP) for name in rows(body, "gpu_names") if isinstance(name, str))

@@ -1,7 +1,8 @@
 """The search for offers: the query on the wire, its pages, and the check of every row against what was asked."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from dataclasses import dataclass
+from typing import Any, Final
 
 from vastai_workflow.domain.market import Offer, OfferQuery
 from vastai_workflow.domain.plan import mismatches
@@ -17,24 +18,30 @@ MAX_PAGES: Final = 4
 """256 offers, the cheapest first. Ten searches a minute are allowed, so more pages would starve the next search."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One answer: how many rows came, those that can be read, and the `dph_total` of the last ($/h)."""
+
+    rows: int
+    offers: tuple[Offer, ...]
+    last_price: float | None
+
+
 async def search(client: Client, query: OfferQuery) -> tuple[Offer, ...]:
     """Every offer that fits, by price; a row that does not fit or can't be read is left out.
 
     There is no page token: the next page starts at the last price, and known ids are dropped.
     """
     found: dict[int, Offer] = {}
-    seen: set[Any] = set()
     from_price: float | None = None
     for _ in range(MAX_PAGES):
-        page = await client.call(Request(OFFERS, body=search_body(query, from_price)), _page)
-        for offer in _offers(page, query):
-            found.setdefault(offer.ask_id, offer)
-        new = {_ask(row) for row in page} - seen
-        last = _price(page[-1]) if page else None
-        if len(page) < PAGE or not new or last is None:
+        request = Request(OFFERS, body=search_body(query, from_price))
+        page = await client.call(request, lambda body: _page(body, bid=query.interruptible))
+        new = [offer for offer in page.offers if offer.ask_id not in found]
+        found |= {offer.ask_id: offer for offer in new}
+        if page.rows < PAGE or not new or page.last_price is None:
             break
-        seen |= new
-        from_price = last
+        from_price = page.last_price
     fitting = [offer for offer in found.values() if _fits(offer, query)]
     return tuple(sorted(fitting, key=lambda offer: (offer.price, offer.ask_id)))
 
@@ -76,33 +83,19 @@ def _given(operator: str, value: Any) -> dict[str, Any] | None:
     return None if value is None else {operator: value}
 
 
-def _page(body: Any) -> list[Any]:
-    return models.rows(body, "offers")
-
-
-def _offers(page: list[Any], query: OfferQuery) -> list[Offer]:
-    """The readable rows; Unreadable is no reason to stop, since an offer that can't be read is not rented."""
+def _page(body: Any, *, bid: bool) -> _Page:
+    """The rows that can be read; an offer that can't be is not rented, so it may be missing, but not all of them."""
+    rows = models.rows(body, "offers")
     offers: list[Offer] = []
-    for row in page:
+    broken: Unreadable | None = None
+    for row in rows:
         try:
-            offers.append(models.offer(row, bid=query.interruptible))
-        except Unreadable:
-            continue
-    return offers
-
-
-def _ask(row: Any) -> Any:
-    if not isinstance(row, dict):
-        return None
-    fields = cast("Mapping[str, Any]", row)
-    return fields.get("ask_contract_id", fields.get("id"))
-
-
-def _price(row: Any) -> float | None:
-    try:
-        return float(models.offer(row, bid=False).price.per_hour)
-    except Unreadable:
-        return None
+            offers.append(models.offer(row, bid=bid))
+        except Unreadable as error:
+            broken = error
+    if broken is not None and not offers:
+        raise broken
+    return _Page(len(rows), tuple(offers), models.total_price(rows[-1]) if rows else None)
 
 
 def _fits(offer: Offer, query: OfferQuery) -> bool:

@@ -1,0 +1,54 @@
+"""The question to the user, as a text: what is rented, what it costs, what runs already."""
+
+from collections.abc import Sequence
+
+from vastai_workflow.domain.fields import ANY_GPU, POLICIES
+from vastai_workflow.domain.market import Account, Offer
+from vastai_workflow.domain.money import Rate, Usd
+from vastai_workflow.domain.plan import Outlook
+from vastai_workflow.domain.workflow import Workflow
+
+
+def rent_question(
+    workflow: Workflow, outlook: Outlook, chosen: Sequence[Offer], account: Account, active: Sequence[str]
+) -> str:
+    """One question that a yes can answer. `active`: each machine that runs, in words."""
+    values = workflow.values
+    traffic = max((offer.down_price_per_gb or Usd.of(0) for offer in chosen), default=Usd.of(0))
+    lines = [
+        f"Rent {what(workflow)}?",
+        f"Now {outlook.price} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
+        f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
+        f"Balance {account.credit}{_runway(outlook)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
+    ]
+    if active:
+        count = values["count"]
+        lines.append(
+            f"Running already: {'; '.join(active)}. Keep, stop or destroy? "
+            f"{len(active)} run already, this makes {len(active) + count}."
+        )
+    return " ".join(lines)
+
+
+def what(workflow: Workflow) -> str:
+    """What is to be rented, in words."""
+    values = workflow.values
+    gpu = "any GPU" if values["gpu_name"] == ANY_GPU else values["gpu_name"]
+    size = f"{values['num_gpus']}x {gpu}" if values["num_gpus"] > 1 else gpu
+    limits = [
+        f"{values['min_vram_gb']} GB of GPU memory or more" if values.get("min_vram_gb") else "",
+        f"in {', '.join(values['regions'])}" if values.get("regions") else "",
+        f"reliability {values['min_reliability']} or more" if values.get("min_reliability") else "",
+        "" if values["verified"] else "also unverified",
+        "second cheapest" if values["policy"] == POLICIES[1] else "",
+        f"by {values['objective']}" if values["objective"] != "price" else "",
+        "interruptible" if values.get("interruptible") else "",
+    ]
+    inside = "".join(f", {limit}" for limit in limits if limit)
+    plural = "s" if values["count"] > 1 else ""
+    return f"{values['count']} machine{plural} ({size}{inside}) with {values['image']}, {values['disk_gb']} GB disk"
+
+
+def _runway(outlook: Outlook) -> str:
+    finite = outlook.runway_h is not None and outlook.runway_h.is_finite()
+    return f" lasts {outlook.runway_h:.0f} h" if finite else ""

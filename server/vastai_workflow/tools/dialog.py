@@ -1,0 +1,209 @@
+"""Tools of the dialog: propose_fields, confirm_fields."""
+
+from typing import Annotated
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from vastai_workflow.domain import fields as agreed
+from vastai_workflow.domain.fields import refuse
+from vastai_workflow.domain.question import rent_question, what
+from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
+from vastai_workflow.steps import dialog
+from vastai_workflow.steps.accounts import ENVIRONMENT_KEY
+from vastai_workflow.steps.purposes import confirm_purpose
+from vastai_workflow.tools import render, results
+from vastai_workflow.tools.surface import (
+    Ctx,
+    Id,
+    OptionalWorkflowId,
+    Tool,
+    WorkflowId,
+    answer,
+    caller_of,
+    deps_of,
+    in_words,
+    next_call,
+)
+
+_AFTER = {
+    "offers": "find_offers",
+    "status": "instance_status",
+    "ssh": "wait_until_ready",
+    "destroy": "instance_status",
+    "billing": "billing_report",
+}
+
+Whole = Annotated[int | None, Field(strict=True)]
+
+
+async def propose_fields(  # noqa: PLR0913, PLR0917 # flat arguments, one a field: nested models make schemas that some hosts read badly
+    ctx: Ctx,
+    workflow_id: OptionalWorkflowId = None,
+    action: Annotated[
+        str | None, Field(description="offers | create (default) | status | ssh | destroy | billing")
+    ] = None,
+    api_key_source: Annotated[
+        str | None, Field(description="env:VAST_API_KEY (default) | file:PATH | cli | keyring; never the key")
+    ] = None,
+    gpu_name: Annotated[str | None, Field(description="exact name (RTX 4090), or any")] = None,
+    num_gpus: Annotated[Whole, Field(description="GPUs per machine (1)")] = None,
+    min_vram_gb: Annotated[Whole, Field(description="GB per GPU")] = None,
+    regions: Annotated[list[str] | None, Field(description="country codes")] = None,
+    max_price_per_hour: Annotated[float | None, Field(description="ceiling, $/h per machine, disk included")] = None,
+    min_reliability: Annotated[float | None, Field(description="0 to 1")] = None,
+    min_cuda: float | None = None,
+    min_inet_down_mbps: Whole = None,
+    verified: Annotated[bool | None, Field(strict=True, description="verified machines only (true)")] = None,
+    image: Annotated[str | None, Field(description="pytorch/pytorch:latest")] = None,
+    disk_gb: Annotated[Whole, Field(description="64")] = None,
+    count: Annotated[Whole, Field(description="machines, 1 to 64 (1)")] = None,
+    fleet: Annotated[str | None, Field(description="all_or_nothing | best_effort; needed if count > 1")] = None,
+    objective: Annotated[str | None, Field(description="price (default) | performance | reliability")] = None,
+    policy: Annotated[str | None, Field(description="cheapest (default) | second_cheapest")] = None,
+    ssh_key: Annotated[str | None, Field(description="public key or its path; default: the user's usual one")] = None,
+    label: Annotated[str | None, Field(description="do not ask; default: account name")] = None,
+    env: Annotated[dict[str, str] | None, Field(description="variables; values are kept secret")] = None,
+    onstart: Annotated[str | None, Field(description="script at container start")] = None,
+    ports: Annotated[list[str] | None, Field(description="such as 8080 or 53:53/udp")] = None,
+    interruptible: Annotated[bool | None, Field(strict=True)] = None,
+    bid_per_hour: float | None = None,
+    template_hash: str | None = None,
+) -> Annotated[CallToolResult, results.Proposal]:
+    """Start or change a workflow. Every field has a default: call it bare first, ask the user its question."""
+    given = {name: value for name, value in locals().items() if name in agreed.FIELDS and value is not None}
+    proposal = await dialog.propose(await deps_of(ctx), caller_of(ctx), workflow_id, action, given)
+    return _proposed(proposal)
+
+
+async def confirm_fields(
+    ctx: Ctx,
+    workflow_id: WorkflowId,
+    digest: Annotated[str | None, Field(description="of what the user saw and agreed to")] = None,
+    fields: Annotated[list[str] | None, Field(description="only these; default all")] = None,
+    purpose: Annotated[str | None, Field(description="rent (default) | start | attach | recycle | end")] = None,
+    instance_ids: list[Id] | None = None,
+    acknowledge_instances: Annotated[list[Id] | None, Field(description="running ones the user keeps")] = None,
+) -> Annotated[CallToolResult, results.Confirmed]:
+    """Record the user's yes. Only after the user said yes to this very proposal; a yes lasts 30 minutes."""
+    deps, caller = await deps_of(ctx), caller_of(ctx)
+    chosen = _purpose(purpose)
+    if chosen is not Purpose.RENT:
+        workflow, confirmation = await confirm_purpose(deps, caller, workflow_id, chosen, digest, instance_ids or ())
+        return _agreed(workflow, confirmation)
+    proposal = await dialog.confirm(
+        deps, caller, workflow_id, digest=digest, names=fields, acknowledge=acknowledge_instances or ()
+    )
+    if proposal.look is not None or proposal.problem is not None:
+        return _confirmed(proposal, _questions(proposal))
+    return _confirmed(proposal, [])
+
+
+def _purpose(given: str | None) -> Purpose:
+    built = (Purpose.RENT, Purpose.START, Purpose.ATTACH, Purpose.RECYCLE, Purpose.END)
+    if given is None:
+        return Purpose.RENT
+    if given not in built:
+        raise refuse("purpose", given, " | ".join(built))
+    return Purpose(given)
+
+
+def _proposed(proposal: dialog.Proposal) -> CallToolResult:
+    workflow, look = proposal.workflow, proposal.look
+    questions = _questions(proposal)
+    after = _after(proposal)
+    result = results.Proposal(
+        workflow_id=workflow.workflow_id,
+        digest=workflow.digest,
+        fields=render.field_rows(workflow),
+        missing=list(proposal.missing),
+        questions=questions,
+        active=render.active_rows(look.active) if look is not None else [],
+        outlook=render.outlook_row(look.outlook) if look is not None else None,
+        next_call=after,
+    )
+    head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}, nothing is rented."
+    return answer(head + _ask(questions) + in_words(after), result)
+
+
+def _confirmed(proposal: dialog.Proposal, questions: list[str]) -> CallToolResult:
+    workflow, confirmation, look = proposal.workflow, proposal.confirmation, proposal.look
+    after = next_call("find_offers", workflow_id=workflow.workflow_id) if confirmation is not None else _after(proposal)
+    result = results.Confirmed(
+        workflow_id=workflow.workflow_id,
+        confirmed=[name for name, state in workflow.fields.items() if state.status == "confirmed"],
+        missing=list(proposal.missing),
+        digest=workflow.digest,
+        questions=questions,
+        active=render.active_rows(look.active) if look is not None else [],
+        outlook=render.outlook_row(look.outlook) if look is not None else None,
+        confirmation=render.confirmation_row(confirmation),
+        next_call=after,
+    )
+    if confirmation is None:
+        head = f"Noted. Still without a yes: {', '.join(proposal.missing)} (digest {workflow.digest})."
+    else:
+        head = f"Agreed for 30 minutes: {what(workflow)}, {_ceiling_words(confirmation)}."
+    return answer(head + _ask(questions) + in_words(after), result)
+
+
+def _agreed(workflow: Workflow, confirmation: Confirmation) -> CallToolResult:
+    result = results.Confirmed(
+        workflow_id=workflow.workflow_id,
+        confirmed=[],
+        missing=[],
+        digest=confirmation.digest,
+        questions=[],
+        active=[],
+        outlook=None,
+        confirmation=render.confirmation_row(confirmation),
+        next_call=None,
+    )
+    ids = ", ".join(map(str, confirmation.instance_ids))
+    return answer(f"Agreed for 30 minutes: {confirmation.purpose} {ids}. Repeat the refused call now.", result)
+
+
+def _questions(proposal: dialog.Proposal) -> list[str]:
+    """One question where that is enough; the problem first where something stands in the way."""
+    workflow, look, problem = proposal.workflow, proposal.look, proposal.problem
+    source = workflow.value("api_key_source")
+    if problem is not None:
+        return [problem.ask_user or problem.sentence]
+    if look is None:
+        return [f"May the API key be read from {source}? Prices come after."]
+    if workflow.action not in {"create", "offers"}:
+        return []
+    needed = [name for name in agreed.still_needed(workflow.values) if name not in {"max_price_per_hour", "label"}]
+    questions = [agreed.FIELDS[name].ask for name in needed]
+    if look.outlook is not None and "label" in workflow.fields and "max_price_per_hour" in workflow.fields:
+        words = [f"{a.instance.id} {a.label!r} at {a.burn}" for a in look.active]
+        questions.append(rent_question(workflow, look.outlook, look.chosen, look.account, words))
+    return questions
+
+
+def _after(proposal: dialog.Proposal) -> results.NextCall | None:
+    workflow = proposal.workflow
+    known = {"workflow_id": workflow.workflow_id}
+    source_known = proposal.look is not None or workflow.value("api_key_source") == ENVIRONMENT_KEY
+    if not source_known and proposal.problem is None:
+        return next_call("confirm_fields", **known, digest=workflow.digest, fields=["api_key_source"])
+    if proposal.problem is not None or (workflow.action == "create" and proposal.look is None):
+        return next_call("propose_fields", **known)
+    if workflow.action == "create":
+        return next_call("confirm_fields", **known, digest=workflow.digest)
+    return next_call(_AFTER[workflow.action], **known)
+
+
+def _ask(questions: list[str]) -> str:
+    return "".join(f"\nAsk the user: {question}" for question in questions)
+
+
+def _ceiling_words(confirmation: Confirmation) -> str:
+    row = render.confirmation_row(confirmation)
+    return "" if row is None or row.ceiling_per_hour is None else f"at most ${row.ceiling_per_hour:g}/h each"
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(propose_fields, "Propose what to rent", destructive=False),
+    Tool(confirm_fields, "Record the user's yes", destructive=False),
+)

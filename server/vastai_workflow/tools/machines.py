@@ -1,0 +1,118 @@
+"""Tools for machines that exist: status, SSH key, start, stop, restart, destroy."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from vastai_workflow.domain.lifecycle import State
+from vastai_workflow.steps import destroy, keys, power, status
+from vastai_workflow.tools import render, results
+from vastai_workflow.tools.surface import Ctx, Id, Ids, OptionalWorkflowId, Tool, answer, caller_of, deps_of
+
+
+async def instance_status(
+    ctx: Ctx, instance_ids: list[Id] | None = None, workflow_id: OptionalWorkflowId = None
+) -> Annotated[CallToolResult, results.Instances]:
+    """State, cost so far and login of some machines, or of all that the key sees."""
+    reports = await status.instance_status(await deps_of(ctx), caller_of(ctx), tuple(instance_ids or ()), workflow_id)
+    result = results.Instances(
+        instances=[render.instance_row(report) for report in reports], settled=True, notes=[], next_call=None
+    )
+    lines = [render.instance_words(report) for report in reports] or ["No machine runs."]
+    return answer("\n".join(lines), result)
+
+
+async def attach_ssh_key(
+    ctx: Ctx,
+    instance_ids: Ids,
+    public_key: Annotated[str | None, Field(description="text or path; default: the agreed key")] = None,
+    workflow_id: OptionalWorkflowId = None,
+) -> Annotated[CallToolResult, results.Attached]:
+    """Let an SSH public key log in. Another key than the agreed one needs a yes of its own."""
+    done = await keys.attach_ssh_key(await deps_of(ctx), caller_of(ctx), instance_ids, public_key, workflow_id)
+    rows = [results.KeyRow(instance_id=d.instance_id, fingerprint=d.fingerprint, added=d.added) for d in done]
+    lines = [f"{row.instance_id}: {row.fingerprint} {'attached' if row.added else 'was there already'}" for row in rows]
+    return answer("\n".join(lines), results.Attached(keys=rows))
+
+
+async def start_instances(
+    ctx: Ctx, instance_ids: Ids, workflow_id: OptionalWorkflowId = None
+) -> Annotated[CallToolResult, results.Changes]:
+    """Start stopped machines (costs money): needs a yes of its own."""
+    done = await power.start_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    return _changed(done)
+
+
+async def stop_instances(
+    ctx: Ctx, instance_ids: Ids, workflow_id: OptionalWorkflowId = None
+) -> Annotated[CallToolResult, results.Changes]:
+    """Stop machines. Their disks go on costing: prefer destroy_instances when the work is done."""
+    done = await power.stop_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    return _changed(done)
+
+
+async def restart_instances(
+    ctx: Ctx,
+    instance_ids: Ids,
+    mode: Annotated[Literal["reboot", "recycle"], Field(description="recycle loses the container's data, needs a yes")],
+    workflow_id: OptionalWorkflowId = None,
+) -> Annotated[CallToolResult, results.Changes]:
+    """Reboot the container, or recycle it: a new one from the image, on the same GPU."""
+    done = await power.restart_instances(await deps_of(ctx), caller_of(ctx), instance_ids, mode, workflow_id)
+    return _changed(done)
+
+
+async def destroy_instances(
+    ctx: Ctx, instance_ids: Ids, workflow_id: OptionalWorkflowId = None
+) -> Annotated[CallToolResult, results.Changes]:
+    """End machines for good and see that they are gone; data is lost. Machines not rented here need a yes."""
+    ends = await destroy.destroy_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    rows = [
+        results.ChangedRow(
+            instance_id=end.instance_id,
+            state=State.GONE if end.final_state == "gone" else State.UNKNOWN if end.cost is None else State.ENDING,
+            final_state=end.final_state,
+            cost_usd=None if end.cost is None else end.cost.number(),
+            reason=end.reason,
+        )
+        for end in ends
+    ]
+    lines = [
+        f"{end.instance_id}: {end.final_state}"
+        + ("" if end.cost is None else f", it cost about {render.cents(end.cost)}")
+        + ("" if end.reason is None else f" ({end.reason})")
+        for end in ends
+    ]
+    return answer("\n".join(lines), results.Changes(instances=rows))
+
+
+def _changed(done: Sequence[power.Changed]) -> CallToolResult:
+    rows = [
+        results.ChangedRow(
+            instance_id=item.instance_id,
+            state=item.state,
+            final_state=None,
+            cost_usd=None if item.cost is None else item.cost.number(),
+            reason=item.reason,
+        )
+        for item in done
+    ]
+    lines = [
+        f"{item.instance_id}: {item.state}"
+        + ("" if item.cost is None else f", {render.cents(item.cost)} so far")
+        + ("" if item.reason is None else f" ({item.reason})")
+        for item in done
+    ]
+    return answer("\n".join(lines), results.Changes(instances=rows))
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(instance_status, "Look at machines", read_only=True, idempotent=True),
+    Tool(attach_ssh_key, "Attach an SSH key", idempotent=True),
+    Tool(start_instances, "Start machines (costs money)"),
+    Tool(stop_instances, "Stop machines", idempotent=True),
+    Tool(restart_instances, "Reboot or recycle machines", destructive=True),
+    Tool(destroy_instances, "Destroy machines", destructive=True, idempotent=True),
+)

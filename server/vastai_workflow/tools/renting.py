@@ -1,0 +1,136 @@
+"""Tools that lead to a machine: preflight, find_offers, create_instances, wait_until_ready."""
+
+from typing import Annotated
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from vastai_workflow.steps import create, offers, readiness
+from vastai_workflow.steps import preflight as checks
+from vastai_workflow.tools import render, results
+from vastai_workflow.tools.surface import (
+    Ctx,
+    Id,
+    OptionalWorkflowId,
+    Tool,
+    WorkflowId,
+    answer,
+    caller_of,
+    deps_of,
+    in_words,
+    next_call,
+)
+
+
+async def preflight(
+    ctx: Ctx, workflow_id: OptionalWorkflowId = None
+) -> Annotated[CallToolResult, results.PreflightResult]:
+    """Check the key, the balance and every machine that runs. propose_fields does this too."""
+    seen = await checks.preflight(await deps_of(ctx), caller_of(ctx), workflow_id)
+    result = results.PreflightResult(
+        account=seen.name,
+        credit=seen.account.credit.number(),
+        active=render.active_rows(seen.active),
+        burn_per_hour=seen.burn.number(),
+    )
+    text = (
+        f"The key in {seen.source} works: account {seen.name!r}, balance {seen.account.credit}. "
+        f"Running: {render.active_words(seen.active)}; {seen.burn} in all."
+    )
+    return answer(text, result)
+
+
+async def find_offers(
+    ctx: Ctx,
+    workflow_id: WorkflowId,
+    offer_ids: Annotated[list[Id] | None, Field(description="the user's own choice, as many as count")] = None,
+    limit: Annotated[int, Field(strict=True, ge=1, le=64, description="rows shown")] = 3,
+) -> Annotated[CallToolResult, results.Offers]:
+    """Search and choose by the workflow's fields; the answer's plan_id is what create_instances rents."""
+    found = await offers.find_offers(await deps_of(ctx), caller_of(ctx), workflow_id, offer_ids)
+    chosen = [item.ask_id for item in found.plan.chosen]
+    first = [offer for offer in found.offers if offer.ask_id in chosen]
+    shown = [*first, *(offer for offer in found.offers if offer.ask_id not in chosen)][: max(limit, len(first))]
+    after = next_call("create_instances", workflow_id=workflow_id, plan_id=found.plan.plan_id)
+    result = results.Offers(
+        plan_id=found.plan.plan_id,
+        offers=[render.offer_row(offer) for offer in shown],
+        matches=len(found.offers),
+        chosen=chosen,
+        total_per_hour=found.total.number(),
+        runway_hours=render.hours(found.runway_h),
+        expires_at=found.plan.expires_at,
+        next_call=after,
+    )
+    lines = "".join(f"\n{'* ' if offer.ask_id in chosen else '  '}{render.offer_words(offer)}" for offer in shown)
+    head = (
+        f"{len(found.offers)} offers fit; the plan (*) costs {found.total} in all{render.hours_words(found.runway_h)}."
+    )
+    return answer(head + lines + in_words(after), result)
+
+
+async def create_instances(
+    ctx: Ctx, workflow_id: WorkflowId, plan_id: Annotated[str, Field(description="from find_offers")]
+) -> Annotated[CallToolResult, results.CreatedResult]:
+    """Rent the plan (costs money). Refused without a yes. The same plan_id again never rents twice."""
+    made = await create.create_instances(await deps_of(ctx), caller_of(ctx), workflow_id, plan_id)
+    after = (
+        next_call("create_instances", workflow_id=workflow_id, plan_id=plan_id)
+        if made.planned_left and made.stopped is None
+        else next_call("wait_until_ready", workflow_id=workflow_id)
+    )
+    notes = [*made.notes, *([made.stopped] if made.stopped else [])]
+    result = results.CreatedResult(
+        orders=[render.order_row(order) for order in made.orders], notes=notes, next_call=after
+    )
+    lines = "\n".join(render.order_words(order) for order in made.orders)
+    return answer(lines + "".join(f"\nnote: {note}" for note in notes) + in_words(after), result)
+
+
+async def wait_until_ready(
+    ctx: Ctx,
+    workflow_id: OptionalWorkflowId = None,
+    instance_ids: list[Id] | None = None,
+    timeout_s: Annotated[int, Field(strict=True, ge=0, le=300, description="s; call again to go on")] = 40,
+) -> Annotated[CallToolResult, results.Instances]:
+    """Wait until SSH answers with the agreed GPUs: attaches the key, settles unclear orders, says how to connect."""
+    waited = await readiness.wait_until_ready(
+        await deps_of(ctx),
+        caller_of(ctx),
+        workflow_id=workflow_id,
+        instance_ids=tuple(instance_ids or ()),
+        timeout_s=timeout_s,
+        progress=ctx.report_progress,
+    )
+    again = {"workflow_id": workflow_id} if workflow_id is not None else {"instance_ids": instance_ids}
+    failed = [report.instance_id for report in waited.reports if report.failed]
+    after = None
+    if not waited.over:
+        after = next_call("wait_until_ready", **again)
+    elif failed:
+        after = next_call("read_logs", instance_id=failed[0])
+    result = results.Instances(
+        instances=[render.instance_row(report) for report in waited.reports],
+        settled=waited.settled,
+        notes=list(waited.notes),
+        next_call=after,
+    )
+    lines = [render.instance_words(report) for report in waited.reports] or [
+        "No machine of this workflow is on record."
+    ]
+    if failed:
+        lines.append(
+            f"Ask the user about {', '.join(map(str, failed))}: look at the logs, destroy, or try the next offer?"
+        )
+    if not waited.settled:
+        lines.append("An order is not settled yet: it may have rented. Nothing more is rented until it is.")
+    lines += [f"note: {note}" for note in waited.notes]
+    return answer("\n".join(lines) + in_words(after), result)
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(preflight, "Check key, balance and running machines", read_only=True, idempotent=True),
+    Tool(find_offers, "Find offers and make the plan", read_only=True),
+    Tool(create_instances, "Rent the plan (costs money)", idempotent=True),
+    Tool(wait_until_ready, "Wait until the machines are ready", idempotent=True),
+)

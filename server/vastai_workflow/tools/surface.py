@@ -1,0 +1,102 @@
+"""How a tool is written down: its function, title and annotations, and what it gets from the server."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import Field
+
+from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.tools.results import NextCall, Result
+
+LOCAL_OWNER = "local"
+"""The owner of everything where nobody logs in: stdio."""
+
+
+class App:
+    """One server process: builds what the steps need at the first call that needs it, and closes it."""
+
+    def __init__(self, make: Callable[[], Awaitable[Deps]], close: Callable[[Deps], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._deps: Deps | None = None
+
+    async def deps(self) -> Deps:
+        """The same ones at each call."""
+        if self._deps is None:
+            self._deps = await self._make()
+        return self._deps
+
+    async def aclose(self) -> None:
+        """Close what was built."""
+        if self._deps is not None:
+            await self._close(self._deps)
+
+
+Ctx = Context[App, Any]
+
+WorkflowId = Annotated[str, Field(description="from propose_fields")]
+OptionalWorkflowId = Annotated[str | None, Field(description="from propose_fields")]
+Id = Annotated[int, Field(strict=True, ge=1)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=64, description="instance ids")]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as it is registered. The function's docstring is what the model reads."""
+
+    function: Callable[..., Awaitable[Any]]
+    title: str
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+    open_world: bool = True
+
+    @property
+    def annotations(self) -> ToolAnnotations:
+        """All four hints."""
+        return ToolAnnotations(
+            read_only_hint=self.read_only,
+            destructive_hint=self.destructive,
+            idempotent_hint=self.idempotent,
+            open_world_hint=self.open_world,
+        )
+
+
+async def deps_of(ctx: Ctx) -> Deps:
+    """What the steps work with."""
+    return await ctx.request_context.lifespan_context.deps()
+
+
+def caller_of(ctx: Ctx) -> Caller:
+    """Whose call this is."""
+    params = ctx.session.client_params
+    name = params.client_info.name if params is not None else "an unnamed client"
+    return Caller(LOCAL_OWNER, name[:60])
+
+
+def answer(text: str, result: Result) -> CallToolResult:
+    """A short text that is enough, and the same as data."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=result.model_dump(mode="json")
+    )
+
+
+def next_call(tool: str, **arguments: Any) -> NextCall:
+    """The call that goes on from here."""
+    return NextCall(tool=tool, arguments=arguments)
+
+
+def as_next_call(given: Mapping[str, Any] | None) -> NextCall | None:
+    """A refusal's next call as a result's."""
+    return None if given is None else NextCall.model_validate(given)
+
+
+def in_words(given: NextCall | None) -> str:
+    """The next call in a text."""
+    if given is None:
+        return ""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in given.arguments.items())
+    return f"\nNext: {given.tool}({arguments})"
