@@ -18,7 +18,6 @@ OPERATIONS: dict[str, Operation] = {
     "stop": lambda market: market.stop(7),
     "reboot": lambda market: market.reboot(7),
     "recycle": lambda market: market.recycle(7),
-    "label": lambda market: market.label(7, "new"),
     "destroy": lambda market: market.destroy(7),
     "account_keys": lambda market: market.account_keys(),
     "add_account_key": lambda market: market.add_account_key("ssh-ed25519 AAAA me"),

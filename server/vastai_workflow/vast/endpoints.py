@@ -1,5 +1,7 @@
 """Every endpoint of the provider that the steps need, in one table; `references/api.md` is rendered from it.
 
+`label` and `bid` are there for people who call the API by hand: the workflow does neither after the create.
+
 Intervals are those the official docs publish (seconds between two calls of one key); they are not promised, so a 429 is
 obeyed too. Scopes are the provider's permission names.
 """

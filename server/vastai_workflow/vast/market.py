@@ -106,10 +106,6 @@ class VastMarket:
         """The disk is billed on."""
         await self._change(endpoints.STOP, instance_id, {"state": "stopped"})
 
-    async def label(self, instance_id: int, label: str) -> None:
-        """Rename."""
-        await self._change(endpoints.LABEL, instance_id, {"label": label})
-
     async def reboot(self, instance_id: int) -> None:
         """Stop and start, with the GPU kept."""
         await self._change(endpoints.REBOOT, instance_id, {})
