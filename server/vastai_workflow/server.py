@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
@@ -68,7 +68,10 @@ class WorkflowServer(MCPServer[App]):
 
 
 def build_server(
-    make_deps: Callable[[], Awaitable[Deps]], close_deps: Callable[[Deps], Awaitable[None]]
+    make_deps: Callable[[], Awaitable[Deps]],
+    close_deps: Callable[[Deps], Awaitable[None]],
+    *,
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING",
 ) -> WorkflowServer:
     """The server over what the steps need. Nothing is opened, read or sent before the first call that needs it."""
 
@@ -86,7 +89,7 @@ def build_server(
         version=version(NAME),
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        log_level="WARNING",
+        log_level=log_level,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
     )
     for tool in TOOLS:

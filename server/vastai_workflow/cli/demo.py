@@ -1,0 +1,123 @@
+"""`vastai-workflow demo`: the main job on a simulated market, through a real MCP client and the real stdio server."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcp.client import Client
+
+_SPEED = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end, and nothing else")
+    parser.add_argument("--seed", type=int, default=1, help="the market's seed (default: 1)")
+    parser.add_argument("--speed", type=float, default=_SPEED, help=f"times real time (default: {_SPEED:g})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the machine was rented, seen ready, and seen to be gone."""
+    show = Show(quiet=args.json)
+    started = time.monotonic()
+    outcome = asyncio.run(_drive(show, seed=args.seed, speed=args.speed))
+    outcome["seconds"] = round(time.monotonic() - started, 1)
+    if args.json:
+        sys.stdout.write(json.dumps(outcome) + "\n")
+    else:
+        show.line(
+            f"\n{outcome['tool_calls']} tool calls, {outcome['seconds']} s, final state: {outcome['final_state']}."
+        )
+    return 0 if outcome["ok"] else 1
+
+
+@dataclass
+class Show:
+    """What a person sees of the dialog."""
+
+    quiet: bool
+    calls: int = field(default=0)
+
+    def line(self, text: str) -> None:
+        """A line on stdout, unless only the JSON is wanted."""
+        if not self.quiet:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
+    def say(self, who: str, text: str) -> None:
+        """Somebody's words."""
+        first, *rest = text.splitlines() or [""]
+        self.line(f"{who:>9}  {first}")
+        for more in rest:
+            self.line(f"{'':>9}  {more}")
+
+
+async def _drive(show: Show, *, seed: int, speed: float) -> dict[str, Any]:
+    from mcp.client import Client  # noqa: PLC0415 # other commands start without it
+    from mcp.client.stdio import StdioServerParameters  # noqa: PLC0415 # the same
+
+    command = ["-m", "vastai_workflow", "serve", "--simulate", "--seed", str(seed), "--speed", str(speed)]
+    inherited = {name: value for name, value in os.environ.items() if name != "VAST_API_KEY"}
+    server = StdioServerParameters(command=sys.executable, args=command, env=inherited)
+    async with Client(server) as client:
+        return await _main_job(client, show)
+
+
+async def _main_job(client: "Client", show: Show) -> dict[str, Any]:
+    show.say("user", "I need a 4090.")
+    show.say("", "(an agent would now try to rent at once: the server refuses)")
+    await _call(client, show, "create_instances", {"workflow_id": "wf_none", "plan_id": "p_none"})
+    proposal = await _call(client, show, "propose_fields", {"gpu_name": "RTX 4090"})
+    workflow = {"workflow_id": proposal["workflow_id"]}
+    await _call(client, show, "create_instances", {**workflow, "plan_id": "p_none"})
+    show.say("agent", proposal["questions"][0])
+    show.say("user", "Yes.")
+    await _call(client, show, "confirm_fields", {**workflow, "digest": proposal["digest"]})
+    offers = await _call(client, show, "find_offers", workflow)
+    await _call(client, show, "create_instances", {**workflow, "plan_id": offers["plan_id"]})
+    waited = await _call(client, show, "wait_until_ready", workflow)
+    for _ in range(10):
+        if not waited["next_call"] or waited["next_call"]["tool"] != "wait_until_ready":
+            break
+        waited = await _call(client, show, "wait_until_ready", workflow)
+    machine = waited["instances"][0]
+    ssh: dict[str, Any] = machine["ssh"] or {}
+    show.say("agent", f"Your machine answers: {ssh.get('command')}")
+    show.say("user", "Thanks, I am done with it.")
+    ended = await _call(client, show, "destroy_instances", {"instance_ids": [machine["instance_id"]]})
+    end = ended["instances"][0]
+    return {
+        "ok": machine["readiness"] == "gpu_ok" and end["final_state"] == "gone",
+        "tool_calls": show.calls,
+        "instances": [item["instance_id"] for item in waited["instances"]],
+        "readiness": machine["readiness"],
+        "ssh": {key: ssh.get(key) for key in ("host", "port", "user")},
+        "cost_usd": end["cost_usd"],
+        "final_state": end["final_state"],
+    }
+
+
+async def _call(client: "Client", show: Show, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call a tool and show what a person would see of it."""
+    show.calls += 1
+    told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    show.say("calls", f"{tool}({told})")
+
+    seen: list[str] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        line = f"{progress:g}/{total or 0:g} {message or ''}"
+        if line not in seen[-1:]:
+            seen.append(line)
+            show.say("...", line)
+
+    result = await client.call_tool(tool, arguments, progress_callback=on_progress)
+    text = next((block.text for block in result.content if block.type == "text"), "")
+    show.say("refused" if result.is_error else "server", text)
+    return dict(result.structured_content or {})

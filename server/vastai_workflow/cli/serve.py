@@ -1,0 +1,34 @@
+"""`vastai-workflow serve` (and no command at all): the MCP server on stdio."""
+
+import argparse
+import os
+
+DEFAULT_SPEED = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--simulate", action="store_true", help="rent on a simulated market: costs nothing")
+    parser.add_argument("--seed", type=int, default=1, help="with --simulate: the market's seed (default: 1)")
+    parser.add_argument(
+        "--speed", type=float, default=DEFAULT_SPEED, help=f"with --simulate: times real time ({DEFAULT_SPEED:g})"
+    )
+    parser.add_argument("--store", metavar="FOLDER", help="where the ledger is (default: the user's state folder)")
+    parser.add_argument("--approval", choices=("human", "relayed", "auto"), help="whose yes counts (default: auto)")
+    parser.add_argument("--read-only", action="store_true", help="refuse every write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until the client hangs up."""
+    from vastai_workflow.cli.wiring import RealMarket, SimulatedMarket  # noqa: PLC0415 # --help starts without it
+    from vastai_workflow.server import build_server  # noqa: PLC0415 # the same
+    from vastai_workflow.settings import Settings  # noqa: PLC0415 # the same
+
+    settings = Settings.from_environment(os.environ, state=args.store, approval=args.approval, read_only=args.read_only)
+    market = (
+        SimulatedMarket(settings, seed=args.seed, speed=args.speed)
+        if args.simulate
+        else RealMarket(settings, dict(os.environ))
+    )
+    build_server(market.make, market.close, log_level=settings.log_level).run()
+    return 0
