@@ -2,6 +2,7 @@
 
 import json
 import logging
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -123,7 +124,8 @@ def _translated(name: str, wrapped: ToolError) -> WorkflowError:
         return _bad_arguments(name, cause)
     if cause is None:
         return Refusal("invalid_argument", clean(str(wrapped), 200))
-    _log.error("fault in %s: %s", name, type(cause).__name__)
+    frames = "".join(traceback.format_tb(cause.__traceback__))  # places, no values: those may be secret
+    _log.error("fault in %s: %s\n%s", name, type(cause).__name__, frames)
     return WorkflowError("internal_error", f"{name} failed inside this server ({type(cause).__name__})")
 
 
