@@ -43,9 +43,6 @@ class SshHosts:
         kept = self._kept.get(instance.id)
         if kept and (kept.container, kept.behaviour) == (instance.container, instance.ssh_behaviour):
             return
-        ports = (0, 0)
-        if kept and instance.address:  # another container answers under the same address
-            ports = (instance.address.direct_port, instance.address.proxy_port)
         await self._close(instance.id)
         model = instance.machine.model
         host = SshHost(
@@ -54,19 +51,25 @@ class SshHosts:
             behaviour=instance.ssh_behaviour,
         )
         self._kept[instance.id] = _Kept(host, instance.container, instance.ssh_behaviour)
-        direct, proxy = await host.start(port=ports[0]), await host.start(port=ports[1])
-        instance.address = Address(direct, proxy)
+        # another run of the same instance answers under the same address, as long as that is free
+        before = instance.address or Address(0, 0)
+        instance.address = Address(await _listen(host, before.direct_port), await _listen(host, before.proxy_port))
 
     async def _close(self, instance_id: int) -> None:
         kept = self._kept.pop(instance_id, None)
         if kept is not None:
             await kept.host.close()
-        instance = self._world.instances.get(instance_id)
-        if instance is not None:
-            instance.address = None
 
     async def close(self) -> None:
         """Close all hosts."""
         async with self._busy:
             for instance_id in list(self._kept):
                 await self._close(instance_id)
+
+
+async def _listen(host: SshHost, port: int) -> int:
+    """Listen on a port, or on another one if it is taken; gives the port."""
+    try:
+        return await host.start(port=port)
+    except OSError:
+        return await host.start()
