@@ -9,6 +9,8 @@ import pytest
 from tests.simulator.bench import BOOTED_S, PUBLIC_KEY, Bench, states
 from vastai_workflow.simulator.faults import FAULTS, Fault
 from vastai_workflow.simulator.instances import Instance
+from vastai_workflow.simulator.rules.fates import SSH_BEHAVIOURS
+from vastai_workflow.simulator.ssh_host import BEHAVIOURS
 
 Check = Callable[[], Awaitable[None]]
 CHECKS: dict[str, Check] = {}
@@ -587,6 +589,10 @@ async def test_a_fault_is_armed_from_outside() -> None:
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_fault")
 
 
+def test_the_ssh_fault_knows_every_behaviour() -> None:
+    assert set(SSH_BEHAVIOURS) == set(BEHAVIOURS)
+
+
 def test_a_fault_is_read_from_the_command_line() -> None:
     fault = Fault.parse("late_effect:operation=create:nth=3:seconds=2.5")
 
@@ -601,6 +607,8 @@ def test_a_fault_is_read_from_the_command_line() -> None:
         ("delay:color=red", "got the setting 'color' for the fault 'delay', allowed: seconds"),
         ("delay:seconds", "expected key=value"),
         ("delay:nth=0", "nth 1 or more"),
+        ("http_error:body=red", "got body=red for the fault 'http_error', allowed: text, html, json, empty"),
+        ("ssh:behaviour=rude", "got behaviour=rude"),
     ],
 )
 def test_a_fault_that_cannot_be_is_refused(text: str, words: str) -> None:

@@ -260,6 +260,17 @@ async def test_a_higher_bid_wins_the_cards_back() -> None:
     assert instance.gpu_rate == 2
 
 
+async def test_a_bid_under_the_market_does_not_start() -> None:
+    bench = Bench()
+    await bench.order(price=0.01, cancel_unavail=False)
+    instance = bench.alive[0]
+    reply = await bench.set(instance, state="running")
+    bench.advance(3600)
+
+    assert reply.json()["error"] == "resources_unavailable"
+    assert instance.actual == "exited"
+
+
 async def test_a_market_that_rises_above_the_bid_outbids() -> None:
     bench = Bench()
     instance = await bench.running(price=0.4)

@@ -34,6 +34,11 @@ class Fault:
             allowed = ", ".join(sorted(rule.settings)) or "none"
             msg = f"got the setting {unknown[0]!r} for the fault {name!r}, allowed: {allowed}"
             raise ValueError(msg)
+        for key, allowed_values in rule.choices.items():
+            if key in settings and settings[key] not in allowed_values:
+                allowed = ", ".join(str(value) for value in allowed_values)
+                msg = f"got {key}={settings[key]} for the fault {name!r}, allowed: {allowed}"
+                raise ValueError(msg)
         if nth < 1 or times < 0:
             msg = f"got nth={nth} and times={times}, allowed: nth 1 or more, times 0 or more"
             raise ValueError(msg)

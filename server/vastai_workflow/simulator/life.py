@@ -121,9 +121,9 @@ class Life:
         return False
 
     def _take_cards(self, instance: Instance) -> bool:
+        if not self._can_have_cards(instance):
+            return False
         if not instance.holds_cards:
-            if not instance.machine.is_free(instance.gpu_ids):
-                return False
             self._market.take(instance.machine, instance.gpu_ids, instance.holder)
         instance.cur = "running"
         instance.queued = instance.lost_bid = False
@@ -132,6 +132,13 @@ class Life:
             self._plan(instance, self._switches.start_s, self._running)
         return True
 
+    def _can_have_cards(self, instance: Instance) -> bool:
+        """Whether it holds its cards, or they are free and its bid is high enough."""
+        if instance.holds_cards:
+            return True
+        high_enough = instance.bid is None or instance.bid >= instance.machine.lowest_bid(len(instance.gpu_ids))
+        return high_enough and instance.machine.is_free(instance.gpu_ids)
+
     def _drop_from_queue(self, instance: Instance) -> None:
         instance.queued = False
         instance.intended = instance.next = "stopped"
@@ -139,7 +146,7 @@ class Life:
     def serve_queue(self, waiting: Iterable[Instance]) -> None:
         """Start those queued instances whose cards are free now."""
         for instance in waiting:
-            if instance.queued and not instance.unloaded and instance.machine.is_free(instance.gpu_ids):
+            if instance.queued and not instance.unloaded and self._can_have_cards(instance):
                 self._turn(instance)
                 self._take_cards(instance)
 

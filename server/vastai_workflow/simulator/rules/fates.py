@@ -7,6 +7,12 @@ from vastai_workflow.simulator.exchange import Reply
 from vastai_workflow.simulator.instances import Fate, FateKind
 from vastai_workflow.simulator.rules.rule import Act, Exchange, Rule, Settings, number
 
+SSH_BEHAVIOURS = (
+    *("normal", "nvidia_smi_missing", "no_gpu", "driver_error", "hung_shell", "endless_output"),
+    *("huge_stderr", "huge_banner", "slow_banner", "accepts_then_closes"),
+)
+"""What `ssh_host` knows; named again, since it needs asyncssh and worlds without SSH do not."""
+
 
 def _fate(kind: FateKind) -> Act:
     def act(exchange: Exchange, settings: Settings) -> None:
@@ -83,6 +89,11 @@ RULES: Mapping[str, Rule] = {
     ),
     "late_keys": Rule("SSH keys reach the container `seconds` late", after=_late_keys, settings={"seconds": 60.0}),
     "gpu_missing": Rule("the container sees no card", after=_ssh, settings={"behaviour": "no_gpu"}),
-    "ssh": Rule("the SSH server has a `behaviour` of its own", after=_ssh, settings={"behaviour": "hung_shell"}),
+    "ssh": Rule(
+        "the SSH server has a `behaviour` of its own",
+        after=_ssh,
+        settings={"behaviour": "hung_shell"},
+        choices={"behaviour": SSH_BEHAVIOURS},
+    ),
     "host_key_change": Rule("the SSH host key changes", operation="reboot", after=_host_key_changes),
 }

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from vastai_workflow.simulator.exchange import JsonObject, fields, items
 from vastai_workflow.simulator.hardware import MODELS
-from vastai_workflow.simulator.rules.replies import hostile
+from vastai_workflow.simulator.rules.replies import HOSTILE, hostile
 from vastai_workflow.simulator.rules.rule import Exchange, Rule, Settings, number
 
 
@@ -118,10 +118,12 @@ RULES: Mapping[str, Rule] = {
         operation="search",
         after=_hostile_offer,
         settings={"field": "geolocation", "kind": "ansi"},
+        choices={"kind": HOSTILE},
     ),
     "hostile_text": Rule(
         "the instance carries such a text in `field`: label, status_msg, log, ...",
         after=_hostile_text,
         settings={"field": "status_msg", "kind": "ansi"},
+        choices={"kind": HOSTILE},
     ),
 }

@@ -8,6 +8,8 @@ from vastai_workflow.simulator.exchange import JsonObject, Refused, Reply
 from vastai_workflow.simulator.renting import no_such_ask, rent
 from vastai_workflow.simulator.rules.rule import Exchange, Rule, Settings, number, refused
 
+BODIES = ("text", "html", "json", "empty")
+HOSTILE = ("ansi", "newline", "injection", "huge")
 _HTML = "<html><head><title>{status}</title></head><body><h1>{status}</h1><hr>nginx</body></html>"
 
 
@@ -137,9 +139,13 @@ RULES: Mapping[str, Rule] = {
         "an HTTP error without effect; `body` is text, html, json or empty",
         before=_http_error,
         settings={"status": 502, "body": "text"},
+        choices={"body": BODIES},
     ),
     "http_error_after_effect": Rule(
-        "the call takes effect and answers an HTTP error", after=_http_error, settings={"status": 502, "body": "text"}
+        "the call takes effect and answers an HTTP error",
+        after=_http_error,
+        settings={"status": 502, "body": "text"},
+        choices={"body": BODIES},
     ),
     "empty_body": Rule("the call takes effect and answers an empty body", after=_empty_body),
     "truncated_json": Rule("the call takes effect and answers half a JSON document", after=_truncated_json),
@@ -167,6 +173,7 @@ RULES: Mapping[str, Rule] = {
         "a refusal by `code`, with `status` (0 is its usual one), its code in `place` error or msg",
         before=_refuse,
         settings={"code": "no_such_ask", "status": 0, "place": "error"},
+        choices={"place": ("error", "msg")},
     ),
     "too_many_requests": Rule(
         "a 429 in the form of the switches; with `quota` the daily search quota",
@@ -179,5 +186,6 @@ RULES: Mapping[str, Rule] = {
         "a refusal whose message is `kind` ansi, newline, injection or huge",
         before=_hostile_message,
         settings={"kind": "ansi"},
+        choices={"kind": HOSTILE},
     ),
 }

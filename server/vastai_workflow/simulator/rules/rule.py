@@ -58,6 +58,8 @@ class Rule:
     before: Act | None = None
     after: Act | None = None
     settings: Settings = field(default_factory=dict[str, Value])
+    choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict[str, tuple[Value, ...]])
+    """The values that a setting may have, where not every value makes sense."""
 
 
 def refused(refusal: Refused) -> Reply:
