@@ -98,7 +98,7 @@ class Question(_Value):
 
 
 class Workflow(_Value):
-    """One dialog. `digest` is that of the last proposal shown; `shown_active` are the machines it listed."""
+    """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`."""
 
     workflow_id: str
     owner: str
@@ -110,6 +110,7 @@ class Workflow(_Value):
     label: str | None = None
     digest: str = ""
     price_shown: bool = False
+    shown_at: float = 0.0
     shown_active: tuple[int, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     plans: tuple[Plan, ...] = ()

@@ -30,19 +30,29 @@ async def open_market(
     """Open the API with the right key. Another account than the one that rented these machines is a refusal."""
     workflow = None if workflow_id is None else await owned(deps, caller, workflow_id)
     orders = [o for o in await deps.store.orders(instance_ids=tuple(instance_ids)) if o.owner == caller.owner]
-    source = _usable(workflow) or (orders[-1].key_source if orders else None) or await _last(deps, caller)
+    source = (
+        _usable(workflow, await known_sources(deps, caller))
+        or (orders[-1].key_source if orders else None)
+        or await _last(deps, caller)
+    )
     market = await deps.markets.open(source or ENVIRONMENT_KEY)
     account = await market.account()
     _check_account(account, orders, workflow)
     return Opened(market, account, source or ENVIRONMENT_KEY, workflow)
 
 
-def _usable(workflow: Workflow | None) -> str | None:
+async def known_sources(deps: Deps, caller: Caller) -> frozenset[str]:
+    """Key sources that this owner said yes to before."""
+    states = [workflow.fields["api_key_source"] for workflow in await deps.store.workflows(caller.owner)]
+    return frozenset(state.value for state in states if state.status == "confirmed")
+
+
+def _usable(workflow: Workflow | None, known: frozenset[str]) -> str | None:
     if workflow is None:
         return None
     state = workflow.fields["api_key_source"]
     value: str = state.value
-    if value == ENVIRONMENT_KEY or state.status == "confirmed":
+    if value == ENVIRONMENT_KEY or state.status == "confirmed" or value in known:
         return value
     raise Refusal(
         "key_source_not_confirmed",

@@ -182,6 +182,10 @@ async def _explained(run: Run, workflow: Workflow, refusal: Refusal) -> Refusal:
         known: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
         after = call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, **known)
         return Refusal(refusal.code, refusal.message, ask_user=refusal.ask_user, next_call=after)
+    if refusal.code == "unsettled_order":
+        return Refusal(
+            refusal.code, refusal.message, next_call=call("wait_until_ready", workflow_id=await _unsettled_home(run))
+        )
     if refusal.code != "confirmation_spent":
         return refusal
     orders = await run.deps.store.orders(workflow_id=workflow.workflow_id)
@@ -192,6 +196,11 @@ async def _explained(run: Run, workflow: Workflow, refusal: Refusal) -> Refusal:
         f"{refusal.message}; there are: {exist}",
         next_call=call(tool, workflow_id=workflow.workflow_id),
     )
+
+
+async def _unsettled_home(run: Run) -> str:
+    unsettled = await run.deps.store.orders(account_id=run.opened.account.id, states=tuple(UNSETTLED))
+    return unsettled[0].workflow_id if unsettled else run.workflow_id
 
 
 def _plan_unknown(workflow_id: str, plan_id: str) -> Refusal:

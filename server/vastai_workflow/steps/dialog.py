@@ -18,7 +18,7 @@ from vastai_workflow.domain.workflow import (
     Purpose,
     Workflow,
 )
-from vastai_workflow.steps.accounts import ENVIRONMENT_KEY
+from vastai_workflow.steps.accounts import ENVIRONMENT_KEY, known_sources
 from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
 from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
@@ -53,7 +53,7 @@ async def propose(
     _check_cap(deps, parsed.get("max_price_per_hour"))
     if _KEY_FIELD in parsed:
         parsed[_KEY_FIELD] = deps.markets.resolve(parsed[_KEY_FIELD])
-    known = await _known_sources(deps, caller)
+    known = await known_sources(deps, caller)
     if workflow_id is None:
         workflow = _fresh(deps, caller, action or "create", known)
         await deps.store.add_workflow(workflow)
@@ -81,7 +81,7 @@ async def confirm(
     _check_digest(workflow, digest)
     if names is not None and (odd := [name for name in names if name not in workflow.fields]):
         raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
-    known = await _known_sources(deps, caller)
+    known = await known_sources(deps, caller)
     if not _readable(workflow, known):
         return await _confirm_key_source(deps, workflow, names, known)
     if names is None and not workflow.price_shown:
@@ -113,7 +113,9 @@ def _agreed(
         known = tuple(sorted({*current.acknowledged, *acknowledge}))
         amended = current.model_copy(update={"acknowledged": known})
         return workflow.with_(confirmations=(*_without(workflow, current), amended))
-    values = {name: state.value for name, state in states.items()}
+    if current is not None and current.open_at(now) and current.at >= workflow.shown_at:
+        return workflow  # the same yes told twice: one answer to one question gives its places once
+    values = workflow.values
     if unconfirmed(workflow) or fields.still_needed(values) or workflow.account_id is None:
         return workflow
     confirmation = Confirmation(
@@ -208,6 +210,7 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
         fields=states,
         account_id=account_id,
         shown_active=shown_active,
+        shown_at=deps.clock.now(),
         price_shown=look is not None and bool(look.chosen),
         digest=fields.digest(values, account_id=account_id),
     )
@@ -284,12 +287,6 @@ def _readable(workflow: Workflow, known: frozenset[str]) -> bool:
     """Whether the key may be read: the usual variable always, else after a yes to this very source."""
     state = workflow.fields[_KEY_FIELD]
     return state.value == ENVIRONMENT_KEY or state.status == "confirmed" or state.value in known
-
-
-async def _known_sources(deps: Deps, caller: Caller) -> frozenset[str]:
-    """Key sources that this owner said yes to before."""
-    states = [workflow.fields[_KEY_FIELD] for workflow in await deps.store.workflows(caller.owner)]
-    return frozenset(state.value for state in states if state.status == "confirmed")
 
 
 def _own_ceiling(workflow: Workflow) -> Rate | None:

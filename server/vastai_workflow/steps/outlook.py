@@ -58,7 +58,15 @@ async def search(market: Market, values: Mapping[str, Any], ask_ids: Sequence[in
     fitting = [offer for offer in found if not plan.mismatches(offer, wanted)]
     if not fitting and wanted.gpu_name is not None and not ask_ids:
         await _check_gpu_name(market, wanted.gpu_name)
-    return plan.rank(fitting, values["objective"])
+    return plan.rank(_at_bid(fitting, values), values["objective"])
+
+
+def _at_bid(offers: Sequence[Offer], values: Mapping[str, Any]) -> list[Offer]:
+    """Interruptible machines cost what is bid, not the least that would win; those that the bid can't win are out."""
+    if not values.get("interruptible") or "bid_per_hour" not in values:
+        return list(offers)
+    bid = Rate.of(values["bid_per_hour"])
+    return [replace(offer, price=bid) for offer in offers if offer.price <= bid]
 
 
 def under(ranked: Sequence[Offer], ceiling: Rate | None) -> tuple[Offer, ...]:

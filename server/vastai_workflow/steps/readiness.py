@@ -140,11 +140,13 @@ async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, w
     if key is None:
         return
     started = deps.clock.now()
-    try:
-        await ensure_instance_key(opened.market, deps.keys, instance.id, key.public_key)
-    except ProviderError as error:
-        await deps.store.keep_window(replace(window, reason=error.code))
-        return
+    if not window.keyed or window.reason == "auth_refused":  # keys are reported to get lost, and to arrive late
+        try:
+            await ensure_instance_key(opened.market, deps.keys, instance.id, key.public_key)
+        except ProviderError as error:
+            await deps.store.keep_window(replace(window, reason=error.code))
+            return
+        window = replace(window, keyed=True)
     path = None if key.private_key_path is None else Path(key.private_key_path)
     target = ProbeTarget(
         instance_id=instance.id,

@@ -16,5 +16,7 @@ async def reset_window(deps: Deps, instance_id: int, *, starting: bool = False) 
     """Try anew; `starting`: an exited container is expected for a while."""
     window = await deps.store.window(instance_id)
     grace = deps.clock.now() + START_GRACE_S if starting else window.grace_until
-    fresh = replace(window, tried_s=0.0, stage="none", reason=None, host=None, port=None, grace_until=grace)
+    fresh = replace(
+        window, tried_s=0.0, stage="none", reason=None, host=None, port=None, grace_until=grace, keyed=False
+    )
     await deps.store.keep_window(fresh)

@@ -9,6 +9,7 @@ import httpx
 from pydantic import SecretStr
 
 from vastai_workflow.domain.errors import ProviderError, Refusal
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S
 from vastai_workflow.steps.ports import Clock
 from vastai_workflow.vast.errors import NoAnswer, readable, refusal, uncertain, unsure
 from vastai_workflow.vast.hosts import is_loopback
@@ -18,8 +19,6 @@ from vastai_workflow.vast.scrub import save
 from vastai_workflow.vast.wire import Answer, Request, answer
 
 DEFAULT_URL: Final = "https://console.vast.ai"
-CREATE_TIMEOUT_S: Final = 60.0
-"""Whole time of a create, from the call to its answer; settling an order waits for it. Reads have the same limit."""
 CONNECT_TIMEOUT_S: Final = 10.0
 _MAX_REDIRECTS: Final = 3
 _NOTHING_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)

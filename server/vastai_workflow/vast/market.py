@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S
 from vastai_workflow.domain.market import (
     Account,
     Charge,
@@ -20,7 +21,7 @@ from vastai_workflow.domain.market import (
 )
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.vast import endpoints, logs, models, offers
-from vastai_workflow.vast.client import CREATE_TIMEOUT_S, Client
+from vastai_workflow.vast.client import Client
 from vastai_workflow.vast.endpoints import Endpoint
 from vastai_workflow.vast.errors import NoAnswer, NothingThere, readable
 from vastai_workflow.vast.models import Row, Unreadable
