@@ -85,6 +85,7 @@ async def test_a_list_that_may_lack_a_machine_is_no_list(bench: Bench, pages: li
     with pytest.raises(ProviderError) as caught:
         await bench.market.instances()
     assert caught.value.code == "incomplete_list"
+    assert len(bench.requests) <= 4
 
 
 async def test_a_list_that_changed_while_it_was_read_is_read_again(bench: Bench) -> None:
