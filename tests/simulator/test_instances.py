@@ -316,7 +316,7 @@ async def test_the_list_comes_in_pages_of_25() -> None:
         if not ask.rented:
             await bench.order(bench.world.market.free_asks()[0].id)
     bench.advance(3)
-    first = await bench.page(limit=25, order_by=[{"col": "id", "dir": "asc"}], select_filters={})
+    first = await bench.page(limit=100, order_by=[{"col": "id", "dir": "asc"}], select_filters={})
     second = await bench.page(limit=25, order_by=[{"col": "id", "dir": "asc"}], after_token=first["next_token"])
 
     assert len(first["instances"]) == 25

@@ -4,7 +4,6 @@ import pytest
 
 from tests.simulator.bench import Bench
 from vastai_workflow.simulator.clock import ScaledClock, VirtualClock
-from vastai_workflow.simulator.instances import Fate
 
 
 async def test_a_seed_makes_the_same_market() -> None:
@@ -91,7 +90,7 @@ async def test_an_unknown_route_is_not_found() -> None:
 async def test_keys_and_tokens_do_not_show_in_a_repr() -> None:
     bench = Bench()
     instance = await bench.running()
-    shown = repr(bench.world.account) + repr(instance) + repr(Fate("crash"))
+    shown = repr(bench.world.account) + repr(instance) + repr(instance.api_key)
 
     assert bench.key not in shown
     assert instance.api_key.secret not in shown

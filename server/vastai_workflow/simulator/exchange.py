@@ -52,7 +52,7 @@ class Call:
     query: Mapping[str, str]
     body: JsonObject
     base_url: str
-    bearer: str | None = None
+    bearer: str | None = field(default=None, repr=False)
     account_or_none: "Account | None" = None
     key_or_none: "ApiKey | None" = None
 

@@ -102,8 +102,6 @@ class Market:
         self._ask_ids = itertools.count(7_000_001 + rng.randrange(100_000), 3)
         self.machines: list[Machine] = []
         self.asks: dict[int, Ask] = {}
-        self.retired: set[int] = set()
-        """Ids of asks that were there once."""
         self._build(offers, now)
 
     def _build(self, offers: int, now: float) -> None:
@@ -170,7 +168,6 @@ class Market:
         old = [ask for ask in self.asks.values() if ask.machine is machine]
         for ask in old:
             del self.asks[ask.id]
-            self.retired.add(ask.id)
         for ask in old:
             self._list(machine, ask.gpu_ids)
 

@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
@@ -30,7 +30,7 @@ class Service:
 
     url: str
     """Without a slash at its end, as the official client wants it."""
-    api_key: str
+    api_key: str = field(repr=False)
     world: World
     app: Starlette
 
