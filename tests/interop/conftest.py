@@ -86,7 +86,7 @@ def official_cli(tmp_path_factory: pytest.TempPathFactory) -> OfficialCli:
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[Simulator]:
     """A simulator on this machine, fast enough that nobody waits for a boot."""
-    command = [sys.executable, "-m", "vastai_workflow.cli.simulate", "--speed", "200"]
+    command = [sys.executable, "-m", "vastai_workflow", "simulate", "--speed", "200"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this Python
         assert process.stdout is not None
         greeting = json.loads(process.stdout.readline())

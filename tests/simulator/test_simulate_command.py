@@ -19,7 +19,7 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 
 def test_it_says_where_it_is_and_stops_on_sigterm() -> None:
-    command = [sys.executable, "-m", "vastai_workflow.cli.simulate", "--seed", "7", "--speed", "50"]
+    command = [sys.executable, "-m", "vastai_workflow", "simulate", "--seed", "7", "--speed", "50"]
     with subprocess.Popen([*command, "--fault", "http_error:operation=user:nth=2"], stdout=subprocess.PIPE) as process:  # noqa: S603 - this Python
         assert process.stdout is not None
         greeting = json.loads(process.stdout.readline())
