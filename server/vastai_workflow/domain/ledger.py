@@ -48,6 +48,10 @@ VISIBILITY_S: Final = 60.0
 """A new machine may be missing from lists for this long (reported; the exact delay is not known)."""
 
 
+CLOCK_SKEW_S: Final = 120.0
+"""How far the provider's clock may be from ours."""
+
+
 class IllegalMoveError(Exception):
     """A move that `TRANSITIONS` does not have: a programming error, or two processes at one order."""
 
@@ -60,6 +64,7 @@ class Order(BaseModel):
     """One machine to rent. Money in $/h, times in Unix seconds.
 
     `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
+    `reply_error`: the create's reply was an error, and named a machine all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +94,7 @@ class Order(BaseModel):
     ended_at: float | None = None
     final_state: str | None = None
     reason: str | None = None
+    reply_error: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -105,6 +111,13 @@ class Order(BaseModel):
     def live(self) -> bool:
         """Rented and not seen to be gone."""
         return self.state is OrderState.RENTED
+
+    def can_have_made(self, start_date: float | None) -> bool:
+        """Whether a machine of this age can be from this order's one request; its mark may be copied any time later."""
+        if start_date is None:
+            return True
+        sent_at = self.created_at if self.sent_at is None else self.sent_at
+        return sent_at - CLOCK_SKEW_S <= start_date <= sent_at + CREATE_TIMEOUT_S + CLOCK_SKEW_S
 
     def moved(self, to: OrderState, facts: "OrderFacts | None" = None) -> "Order":
         """This order in its next state, or IllegalMoveError."""
@@ -128,6 +141,7 @@ class OrderFacts(BaseModel):
     ended_at: float | None = None
     final_state: str | None = None
     reason: str | None = None
+    reply_error: str | None = None
     warnings: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:

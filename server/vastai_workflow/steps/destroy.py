@@ -11,7 +11,7 @@ from vastai_workflow.domain.money import Usd
 from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import ActiveInstance, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, made_by, with_orders
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.purposes import Intent, spend
@@ -52,8 +52,11 @@ async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) ->
     """Release a machine of our own and keep in the ledger what became of it."""
     if order.instance_id is None:
         raise AssertionError
-    known = (await deps.store.window(order.instance_id)).seen_at > 0
+    listed = next((item for item in await market.instances() if item.id == order.instance_id), None)
+    if listed is not None and not made_by(listed, order, deps.store.store_id):
+        return End(order.instance_id, "unknown", reason="the list shows a machine without our mark under this id")
     deadline = deps.clock.now() + CALL_BUDGET_S
+    known = listed is not None or (await deps.store.window(order.instance_id)).seen_at > 0
     final = await _verified_end(deps, market, order.instance_id, deadline, _listed_by(order, known=known))
     await _record(deps, order, final, reason)
     return End(order.instance_id, final, reason=reason)

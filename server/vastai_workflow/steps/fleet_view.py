@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vastai_workflow.domain.ledger import Order, OrderState, order_of_marker
+from vastai_workflow.domain.ledger import Order, order_of_marker
 from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate
@@ -38,19 +38,24 @@ async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]
     """Join a complete list with the ledger."""
     orders = await deps.store.orders(account_id=account_id)
     by_instance = {order.instance_id: order for order in orders if order.instance_id is not None}
-    return tuple(_active(instance, by_instance.get(instance.id)) for instance in instances)
+    return tuple(_active(instance, by_instance.get(instance.id), deps.store.store_id) for instance in instances)
 
 
-def _active(instance: Instance, order: Order | None) -> ActiveInstance:
+def _active(instance: Instance, order: Order | None, store_id: str) -> ActiveInstance:
     state = condition(instance).state
     burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
-    mine = order if order is not None and order.state is OrderState.RENTED else None
+    mine = order if order is not None and order.live and made_by(instance, order, store_id) else None
     return ActiveInstance(instance, state, burn, mine)
 
 
 def burning(active: Sequence[ActiveInstance]) -> Rate:
     """What all of it costs per hour now."""
     return total([item.burn for item in active])
+
+
+def made_by(instance: Instance, order: Order, store_id: str) -> bool:
+    """Whether a machine carries this order's mark: a reply that names an id proves nothing by itself."""
+    return marked_by(instance, store_id) == order.order_id
 
 
 def marked_by(instance: Instance, store_id: str) -> str | None:

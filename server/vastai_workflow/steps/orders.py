@@ -25,7 +25,6 @@ from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.destroy import end_order
 from vastai_workflow.steps.fleet_view import burning, with_orders
 from vastai_workflow.steps.outlook import search, under
 from vastai_workflow.steps.settle import settle
@@ -157,10 +156,11 @@ async def _judge(run: Run, order: Order, outcome: CreateOutcome) -> None:
         case Rented(instance_id):
             await store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance_id))
         case RentedWithError(instance_id, code, message):
-            order = await store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance_id))
-            end = await end_order(run.deps, run.opened.market, order, reason=f"{code}: {message}")
-            run.notes.append(f"machine {instance_id} came with an error ({code}); released: {end.final_state}")
+            facts = OrderFacts(instance_id=instance_id, reply_error=f"{code}: {message}")
+            await store.move_order(order.order_id, OrderState.RENTED, facts)
+            run.notes.append(f"machine {instance_id} came with an error ({code}): {message}")
             await _drop_rest(run, ProviderError(code, message))
+            await look_again(run)
         case MaybeRented(reason):
             await store.move_order(order.order_id, OrderState.UNKNOWN, OrderFacts(reason=reason))
             run.stopped_by = Refusal("unsettled_order", f"order {order.order_id} may have rented: {reason}")

@@ -17,6 +17,7 @@ from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Wind
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
 from vastai_workflow.steps.settle import Settled, settle
 from vastai_workflow.steps.status import Report, report_gone, report_of
+from vastai_workflow.steps.writes import require_writes
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 
@@ -57,6 +58,7 @@ async def wait_until_ready(
     progress: Progress,
 ) -> Waited:
     """Look, settle, attach the key and probe, until everything is ready or failed, or the time is up."""
+    require_writes(deps)
     if workflow_id is None and not instance_ids:
         raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
     if workflow_id is not None:

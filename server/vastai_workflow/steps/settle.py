@@ -5,18 +5,17 @@ It never sends a create. What this store ordered it adopts or releases; other st
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.errors import ProviderError
 from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, VISIBILITY_S, Order, OrderFacts, OrderState
+from vastai_workflow.domain.lifecycle import condition
 from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.destroy import end_order
-from vastai_workflow.steps.fleet_view import marked_by
+from vastai_workflow.steps.fleet_view import made_by, marked_by
 from vastai_workflow.steps.ports import Market
-
-_CLOCK_SKEW_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,50 +30,75 @@ async def settle(deps: Deps, market: Market, account_id: int, instances: Sequenc
     """Reconcile this account's orders with one complete list. Call it with the account's lock held."""
     notes: list[str] = []
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
-    claimed = {order.instance_id for order in orders.values() if order.instance_id is not None}
     for instance in sorted(instances, key=lambda item: item.id):
         order = orders.get(marked_by(instance, deps.store.store_id) or "")
-        if order is None or instance.id in claimed:
+        if order is None or order.instance_id == instance.id:
             continue
-        if order.instance_id is None and _in_window(order, instance):
+        if not order.can_have_made(instance.start_date):
+            notes.append(f"machine {instance.id} carries a copy of our order {order.order_id}: not ours, left alone")
+        elif _named_wrongly(deps, order, instances):
             orders[order.order_id] = await _adopt(deps, order, instance)
-            claimed.add(instance.id)
-        elif order.sent_at is not None and _in_window(order, instance):
-            notes.append(await _release_double(deps, market, order, instance))
         else:
-            notes.append(
-                f"machine {instance.id} carries the mark of order {order.order_id} but is not ours: left alone"
-            )
+            notes.append(await _release_double(deps, market, order, instance))
     for order in tuple(orders.values()):
-        if order.state in UNSETTLED:
+        if order.state is OrderState.RENTED:
+            notes.extend(await _check_rented(deps, market, order, instances))
+        else:
             orders[order.order_id] = await _judge_absent(deps, order)
-        elif order.state is OrderState.RENTED:
-            notes.extend(await check_delivery(deps, market, order, instances))
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
     return Settled(left, tuple(notes))
 
 
-async def check_delivery(deps: Deps, market: Market, order: Order, instances: Sequence[Instance]) -> tuple[str, ...]:
-    """Release a machine that is not what was agreed; note one that is dearer than planned. Once per order."""
+def _named_wrongly(deps: Deps, order: Order, instances: Sequence[Instance]) -> bool:
+    """No machine is on record for the order, or the one that its reply named does not carry its mark."""
+    named = next((item for item in instances if item.id == order.instance_id), None)
+    return order.state is not OrderState.RELEASED and (named is None or not made_by(named, order, deps.store.store_id))
+
+
+async def _check_rented(deps: Deps, market: Market, order: Order, instances: Sequence[Instance]) -> tuple[str, ...]:
     instance = next((item for item in instances if item.id == order.instance_id), None)
-    if instance is None or order.rented_price_per_hour is not None:
+    if instance is None or not made_by(instance, order, deps.store.store_id):
+        return await _check_missing(deps, market, order)
+    if order.rented_price_per_hour is not None:
         return ()
+    return await _check_delivery(deps, market, order, instance)
+
+
+async def _check_delivery(deps: Deps, market: Market, order: Order, instance: Instance) -> tuple[str, ...]:
+    """Release a machine that is not what was agreed; note one that is dearer than planned. Once per order."""
     delivery = compare(order, instance)
+    stillborn = order.reply_error is not None and condition(instance).fatal is not None
+    faults = (*delivery.faults, *([f"the create's reply was an error: {order.reply_error}"] if stillborn else []))
     facts = OrderFacts(rented_price_per_hour=instance.price.per_hour, warnings=delivery.warnings)
-    if not delivery.faults:
+    if not faults:
         await deps.store.note_order(order.order_id, facts)
         return tuple(f"machine {instance.id} {warning}" for warning in delivery.warnings)
-    why = "; ".join(delivery.faults)
+    why = "; ".join(faults)
     end = await end_order(deps, market, order, reason=f"not as agreed: {why}")
     if end.final_state == "gone":
         await deps.store.note_order(order.order_id, facts)
     return (f"machine {instance.id} was not as agreed ({why}); released: {end.final_state}",)
 
 
+async def _check_missing(deps: Deps, market: Market, order: Order) -> tuple[str, ...]:
+    """Ended elsewhere, or never there: absent from the list and from its own page, and not just new."""
+    if order.instance_id is None or deps.clock.now() < (order.sent_at or 0.0) + VISIBILITY_S:
+        return ()
+    there = await market.instance(order.instance_id)
+    if there is not None and made_by(there, order, deps.store.store_id):
+        return ()
+    facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason="ended elsewhere, not by this server")
+    await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
+    return (f"machine {order.instance_id} of order {order.order_id} is gone; it was not ended by this server",)
+
+
 async def _adopt(deps: Deps, order: Order, instance: Instance) -> Order:
+    facts = OrderFacts(instance_id=instance.id)
+    if order.state is OrderState.RENTED:
+        return await deps.store.note_order(order.order_id, facts)
     if order.state is OrderState.PLANNED:
         order = await deps.store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date))
-    return await deps.store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance.id))
+    return await deps.store.move_order(order.order_id, OrderState.RENTED, facts)
 
 
 async def _release_double(deps: Deps, market: Market, order: Order, instance: Instance) -> str:
@@ -90,6 +114,12 @@ async def _release_double(deps: Deps, market: Market, order: Order, instance: In
 async def _judge_absent(deps: Deps, order: Order) -> Order:
     """Not in the list: not rented, once the request can't be under way any more and the list can't lag any more."""
     now = deps.clock.now()
+    if order.state is OrderState.PLANNED and not order.created_at <= now < order.created_at + CONFIRMATION_LIFE_S:
+        return await deps.store.move_order(
+            order.order_id, OrderState.DROPPED, OrderFacts(reason="its yes expired before it was sent")
+        )
+    if order.state not in UNSETTLED:
+        return order
     sent_at = now if order.sent_at is None or order.sent_at > now else order.sent_at
     if order.state is OrderState.SENT:
         order = await deps.store.move_order(
@@ -100,16 +130,3 @@ async def _judge_absent(deps: Deps, order: Order) -> Order:
     if now < sent_at + CREATE_TIMEOUT_S + VISIBILITY_S:
         return order
     return await deps.store.move_order(order.order_id, OrderState.NOT_RENTED)
-
-
-def _in_window(order: Order, instance: Instance) -> bool:
-    """Whether the machine can have been made by this order's one request (others copy the mark later)."""
-    if order.sent_at is None or instance.start_date is None:
-        return order.sent_at is not None
-    earliest, latest = order.sent_at - _CLOCK_SKEW_S, order.sent_at + CREATE_TIMEOUT_S + _CLOCK_SKEW_S
-    return earliest <= instance.start_date <= latest
-
-
-def settle_after(order: Order) -> float:
-    """When (Unix seconds) an absent order may be called not rented."""
-    return (order.sent_at or 0.0) + CREATE_TIMEOUT_S + VISIBILITY_S

@@ -1,5 +1,6 @@
 """Status: one machine or all, with state, readiness, how to connect, what it cost, and whose yes it was."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class Report:
         """The command that logs in."""
         if self.host is None or self.port is None:
             return None
-        identity = f" -i {self.key_path}" if self.key_path else ""
+        identity = f" -i {shlex.quote(self.key_path)}" if self.key_path else ""
         return f"ssh -p {self.port}{identity} root@{self.host}"
 
 

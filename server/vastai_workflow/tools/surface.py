@@ -8,6 +8,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
+from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.tools.results import NextCall, Result
 
@@ -74,7 +75,7 @@ def caller_of(ctx: Ctx) -> Caller:
     """Whose call this is."""
     params = ctx.session.client_params
     name = params.client_info.name if params is not None else "an unnamed client"
-    return Caller(LOCAL_OWNER, name[:60])
+    return Caller(LOCAL_OWNER, clean(name, 60) or "an unnamed client")
 
 
 def answer(text: str, result: Result) -> CallToolResult:
