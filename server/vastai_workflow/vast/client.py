@@ -20,6 +20,8 @@ from vastai_workflow.vast.wire import Answer, Request, answer
 
 DEFAULT_URL: Final = "https://console.vast.ai"
 CONNECT_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S: Final = CREATE_TIMEOUT_S
+"""Between two bytes of any answer. A create as a whole has no more either, since settling an order counts on that."""
 _MAX_REDIRECTS: Final = 3
 _NOTHING_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -49,7 +51,7 @@ class Client:
         self.limiter = Limiter(clock)
         self.http = httpx.AsyncClient(
             transport=transport,
-            timeout=httpx.Timeout(CREATE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             headers={"User-Agent": "vastai-workflow", "Accept": "application/json"},
             trust_env=not self.is_local,
         )
