@@ -1,6 +1,7 @@
 """`vastai-workflow serve` (and no command at all): the MCP server on stdio."""
 
 import argparse
+import gc
 import os
 
 DEFAULT_SPEED = 10.0
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until the client hangs up."""
+    gc.disable()  # nothing made while starting is garbage, and looking for some takes a tenth of the time
     from vastai_workflow.cli.wiring import RealMarket, SimulatedMarket  # noqa: PLC0415 # --help starts without it
     from vastai_workflow.server import build_server  # noqa: PLC0415 # the same
     from vastai_workflow.settings import Settings  # noqa: PLC0415 # the same
@@ -30,5 +32,8 @@ def run(args: argparse.Namespace) -> int:
         if args.simulate
         else RealMarket(settings, dict(os.environ))
     )
-    build_server(market.make, market.close, log_level=settings.log_level).run()
+    server = build_server(market.make, market.close, log_level=settings.log_level)
+    gc.freeze()
+    gc.enable()
+    server.run()
     return 0

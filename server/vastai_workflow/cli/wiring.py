@@ -34,7 +34,7 @@ class RealMarket:
 
     async def make(self) -> Deps:
         """Build the adapters; nothing is opened or sent yet."""
-        from vastai_workflow.clock import SystemClock  # noqa: PLC0415 # as said above
+        from vastai_workflow.cli.clock import SystemClock  # noqa: PLC0415 # as said above
 
         return adapters(self._settings, self._environment, SystemClock(), Path.home())
 
