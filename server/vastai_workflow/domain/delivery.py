@@ -22,18 +22,24 @@ class Delivery:
 
 
 def compare(order: Order, instance: Instance) -> Delivery:
-    """Other GPU, fewer GPUs, smaller disk or a price above the ceiling can't be kept; dearer than planned is said."""
+    """Other GPU, fewer GPUs, smaller disk or a price above the ceiling can't be kept; dearer than planned is said.
+
+    A row may lack a name or a number (empty, 0): what is not known is no fault; SSH looks at the GPUs later.
+    """
     checks = [
         (
-            instance.gpu_name.casefold() == order.gpu_name.casefold(),
+            instance.gpu_name.casefold() in {order.gpu_name.casefold(), ""},
             f"got {instance.gpu_name}, agreed {order.gpu_name}",
         ),
-        (instance.num_gpus == order.num_gpus, f"got {instance.num_gpus} GPUs, agreed {order.num_gpus}"),
+        (instance.num_gpus in {order.num_gpus, 0}, f"got {instance.num_gpus} GPUs, agreed {order.num_gpus}"),
         (
-            instance.gpu_ram_mb >= order.gpu_ram_mb * _MEMORY_TOLERANCE,
+            not 0 < instance.gpu_ram_mb < order.gpu_ram_mb * _MEMORY_TOLERANCE,
             f"got {instance.gpu_ram_mb} MB of GPU memory, agreed {order.gpu_ram_mb} MB",
         ),
-        (instance.disk_gb >= order.disk_gb, f"got {instance.disk_gb} GB of disk, agreed {order.disk_gb} GB"),
+        (
+            not 0 < instance.disk_gb < order.disk_gb,
+            f"got {instance.disk_gb} GB of disk, agreed {order.disk_gb} GB",
+        ),
         (
             instance.price.per_hour <= order.ceiling_per_hour,
             f"got {instance.price}, agreed at most {Rate(order.ceiling_per_hour)}",
