@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Final, cast
 
 from vastai_workflow.domain.errors import Refusal
-from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.domain.untrusted import clean, visible
 
 ACTIONS: Final = ("offers", "create", "status", "ssh", "destroy", "billing")
 OBJECTIVES: Final = ("price", "performance", "reliability")
@@ -23,10 +23,17 @@ MASK: Final = "(set, not shown)"
 
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,1023}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
-_PORT: Final = re.compile(r"(\d{1,5})(?::(\d{1,5}))?(?:/(tcp|udp))?")
+_PORT: Final = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?(?:/(tcp|udp))?")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,40})?(e-[0-9]{1,2})?")
+_UNSENDABLE: Final = re.compile("[\0\ud800-\udfff]")
 _REGION: Final = re.compile(r"[A-Za-z]{2}")
 _HASH: Final = re.compile(r"[A-Za-z0-9]{6,64}")
 _MAX_PORT: Final = 65535
+_MAX_ITEMS: Final = 64
+"""For ports a limit of the provider (official docs), for regions one of ours."""
+_PRICE_STEP: Final = Decimal("0.0001")
+"""What `Rate` shows: a price that is agreed to is the price that was shown."""
+_FINE_STEP: Final = Decimal("0.000001")
 _MAX_ENV: Final = 32768
 _MAX_ONSTART: Final = 4096
 
@@ -58,15 +65,13 @@ def _whole(low: int, high: int, unit: str = "") -> Callable[[str, Any], int]:
     return parse
 
 
-def _number(low: str, high: str, unit: str) -> Callable[[str, Any], str]:
+def _number(low: str, high: str, unit: str, step: Decimal = _FINE_STEP) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
-        try:
-            number = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if not number.is_finite() or not Decimal(low) <= number <= Decimal(high):
-            raise refuse(name, value, f"{low} to {high}{unit}")
-        return f"{number.normalize():f}"
+        text = str(value).lower()
+        number = Decimal(text) if _NUMBER.fullmatch(text) else None
+        if number is None or not Decimal(low) <= number <= Decimal(high):
+            raise refuse(name, value, f"a number from {low} to {high}{unit}")
+        return f"{number.quantize(step, ROUND_DOWN).normalize():f}"
 
     return parse
 
@@ -90,15 +95,18 @@ def _text(cap: int) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
         if not isinstance(value, str) or not value.strip() or len(value) > cap:
             raise refuse(name, value, f"a text of 1 to {cap} characters")
-        if clean(value, cap) != " ".join(value.split()):
-            raise refuse(name, value, "a text without control characters")
-        return value.strip()
+        text = value.strip()
+        if not all(map(visible, text)):
+            raise refuse(name, value, "one line without control or invisible characters")
+        return text
 
     return parse
 
 
 def _gpu_name(name: str, value: Any) -> str:
-    text = _text(80)(name, value).replace("_", " ")
+    text = " ".join(_text(80)(name, value).replace("_", " ").split())
+    if not text:
+        raise refuse(name, value, "a GPU's name such as RTX 4090, or any")
     return ANY_GPU if text.lower() == ANY_GPU else text
 
 
@@ -110,19 +118,26 @@ def _image(name: str, value: Any) -> str:
     return value
 
 
+def _items(name: str, value: Any, allowed: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise refuse(name, value, allowed)
+    items = cast("list[Any]", value)
+    if len(items) > _MAX_ITEMS:
+        raise refuse(name, f"{len(items)} of them", allowed)
+    return items
+
+
 def _regions(name: str, value: Any) -> list[str]:
-    items: list[Any] = [value] if isinstance(value, str) else value if isinstance(value, list) else [None]  # pyright: ignore[reportUnknownVariableType] # JSON
-    if len(items) > 64 or not all(isinstance(item, str) and _REGION.fullmatch(item) for item in items):  # noqa: PLR2004 # a bound for the query, not a rule of the provider
-        raise refuse(name, items, "a list of two-letter country codes such as ['US', 'DE']")
-    return sorted({str(item).upper() for item in items})
+    allowed = "a list of two-letter country codes such as ['US', 'DE']"
+    items = _items(name, [value] if isinstance(value, str) else value, allowed)
+    if not all(isinstance(item, str) and _REGION.fullmatch(item) for item in items):
+        raise refuse(name, items, allowed)
+    return sorted({item.upper() for item in items})
 
 
 def _ports(name: str, value: Any) -> list[str]:
     allowed = "up to 64 of '8080', '8080:8080' or '53:53/udp'"
-    items: list[Any] = value if isinstance(value, list) else [None]  # pyright: ignore[reportUnknownVariableType] # JSON
-    if len(items) > 64:  # noqa: PLR2004 # the provider opens 64 ports at most (official docs)
-        raise refuse(name, f"{len(items)} ports", allowed)
-    return sorted({_port(name, item, allowed) for item in items})
+    return sorted({_port(name, item, allowed) for item in _items(name, value, allowed)})
 
 
 def _port(name: str, item: Any, allowed: str) -> str:
@@ -139,12 +154,12 @@ def _env(name: str, value: Any) -> dict[str, str]:
     allowed = "an object of NAME: text, without VASTAI_WORKFLOW_ names, 32768 characters in all"
     if not isinstance(value, dict):
         raise refuse(name, type(value).__name__, allowed)
-    items: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType] # JSON
+    items = cast("dict[Any, Any]", value)
     for key, text in items.items():
         if not isinstance(key, str) or not _VARIABLE.fullmatch(key) or key.startswith("VASTAI_WORKFLOW_"):
-            raise refuse(name, key, allowed)
-        if not isinstance(text, str):
-            raise refuse(f"{name}.{key}", type(text).__name__, allowed)
+            raise refuse(name, str(key).partition("=")[0], allowed)  # behind a "=" may stand a secret
+        if not isinstance(text, str) or _UNSENDABLE.search(text):
+            raise refuse(f"{name}.{key}", type(text).__name__, f"{allowed}, no NUL and no half characters")
     if sum(len(key) + len(text) for key, text in items.items()) > _MAX_ENV:
         raise refuse(name, "more", allowed)
     return dict(sorted(items.items()))
@@ -157,7 +172,7 @@ def _template(name: str, value: Any) -> str:
 
 
 def _onstart(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_ONSTART or "\0" in value:
+    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_ONSTART or _UNSENDABLE.search(value):
         raise refuse(name, "a text that does not fit", f"a script of 1 to {_MAX_ONSTART} characters")
     return value
 
@@ -178,7 +193,9 @@ FIELDS: Final[Mapping[str, FieldSpec]] = {
         FieldSpec("disk_gb", _whole(8, 65536, " (GB)"), 64, prices=True, ask="how much disk (GB)?"),
         FieldSpec("count", _whole(1, 64, " (machines)"), 1, prices=True, ask="how many machines?"),
         FieldSpec(
-            "max_price_per_hour", _number("0.001", "128", " ($/h per machine)"), ask="at most how much per hour?"
+            "max_price_per_hour",
+            _number("0.001", "128", " ($/h per machine)", _PRICE_STEP),
+            ask="at most how much per hour?",
         ),
         FieldSpec("fleet", _one_of(*FLEETS), ask="all machines or none, or as many as there are?"),
         FieldSpec("objective", _one_of(*OBJECTIVES), "price", prices=True),
@@ -190,15 +207,15 @@ FIELDS: Final[Mapping[str, FieldSpec]] = {
         FieldSpec("ports", _ports, prices=True),
         FieldSpec("interruptible", _flag, prices=True),
         FieldSpec(
-            "bid_per_hour", _number("0.001", "128", " ($/h per machine)"), prices=True, ask="which bid per hour?"
+            "bid_per_hour",
+            _number("0.001", "128", " ($/h per machine)", _PRICE_STEP),
+            prices=True,
+            ask="which bid per hour?",
         ),
         FieldSpec("template_hash", _template),
     )
 }
 """Every field by name, in the order of the dialog."""
-
-QUESTIONS: Final = ("gpu_name", "image", "disk_gb", "count", "api_key_source")
-"""The least that a dialog goes through; everything else has a default that fits."""
 
 
 def parse(name: str, value: Any) -> Any:
