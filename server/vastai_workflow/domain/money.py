@@ -1,7 +1,7 @@
 """Money: dollars and dollars per hour as types of their own, exact (Decimal), never float arithmetic."""
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Final, Self
 
 _CENT: Final = Decimal("0.01")
@@ -10,11 +10,13 @@ _HOUR_S: Final = 3600
 
 
 def exact(value: Decimal | float | str) -> Decimal:
-    """The decimal that a person would read: 0.1 becomes 0.1. Refuses NaN and infinity with ValueError."""
-    number = value if isinstance(value, Decimal) else Decimal(str(value))
+    """The decimal that a person would read: 0.1 becomes 0.1. Refuses anything but a finite number with ValueError."""
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("NaN")
     if not number.is_finite():
-        msg = f"got {value}, allowed a finite amount"
-        raise ValueError(msg)
+        raise ValueError(f"got {value!r}, allowed a finite amount")
     return number
 
 
@@ -32,19 +34,17 @@ class Usd:
     def __add__(self, other: "Usd") -> "Usd":
         return Usd(self.amount + other.amount)
 
-    def __sub__(self, other: "Usd") -> "Usd":
-        return Usd(self.amount - other.amount)
-
     def __truediv__(self, rate: "Rate") -> Decimal:
-        """How many hours this lasts at a rate; infinite at a rate of zero."""
-        return self.amount / rate.per_hour if rate.per_hour else Decimal("Infinity")
+        """How many hours this lasts at a rate: infinite at a rate of zero, none where it is a debt."""
+        return max(self.amount, Decimal(0)) / rate.per_hour if rate.per_hour else Decimal("Infinity")
 
     def number(self) -> float:
         """For JSON: four decimals."""
         return float(self.amount.quantize(_SHOWN, ROUND_HALF_UP))
 
     def __str__(self) -> str:
-        return f"${self.amount.quantize(_CENT, ROUND_HALF_UP)}"
+        cents = self.amount.quantize(_CENT, ROUND_HALF_UP)
+        return f"{'-' if cents < 0 else ''}${abs(cents)}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
