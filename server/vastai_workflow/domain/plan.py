@@ -8,7 +8,7 @@ from typing import Any, Final
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.fields import ANY_GPU
 from vastai_workflow.domain.market import Offer, OfferQuery
-from vastai_workflow.domain.money import Rate, Usd, total
+from vastai_workflow.domain.money import ZERO, Rate, Usd, total
 
 PLAN_LIFE_S: Final = 600.0
 """A plan's prices are looked at again before each order; after ten minutes it is made anew."""
@@ -64,12 +64,16 @@ def mismatches(offer: Offer, wanted: OfferQuery, ceiling: Rate | None = None) ->
             offer.disk_space_gb >= wanted.disk_gb,
             f"got room for {offer.disk_space_gb} GB, allowed {wanted.disk_gb} GB or more",
         ),
-        (not wanted.regions or offer.country in wanted.regions, f"got {offer.country or 'no region'}"),
+        (
+            not wanted.regions or offer.country in wanted.regions,
+            f"got {offer.country or 'no region'}, allowed {', '.join(wanted.regions)}",
+        ),
         _at_least("GPU memory (MB)", offer.gpu_ram_mb, wanted.min_vram_mb),
         _at_least("reliability", offer.reliability, wanted.min_reliability),
         _at_least("CUDA", offer.cuda, wanted.min_cuda),
         _at_least("download (Mb/s)", offer.inet_down_mbps, wanted.min_inet_down_mbps),
         _at_least("direct ports", offer.direct_ports, wanted.min_direct_ports),
+        (offer.price > ZERO, f"got {offer.price}, allowed a price above nothing"),
         (ceiling is None or offer.price <= ceiling, f"got {offer.price}, allowed {ceiling}"),
     ]
     return tuple(why for fits, why in checks if not fits)
