@@ -49,6 +49,7 @@ class Condition:
 
 _PROVISIONING: Final = frozenset({None, "created", "loading", "scheduling"})
 _REBOOTING: Final = frozenset({"rebooting", "restarting", "recycling"})
+_DOWN: Final = frozenset({"exited", "stopped"})
 _BROKEN: Final = {"offline": State.OFFLINE, "unknown": State.UNKNOWN, "frozen": State.FROZEN}
 
 
@@ -68,7 +69,9 @@ def condition(instance: Instance, *, in_grace: bool = False) -> Condition:
     if actual in _PROVISIONING:
         text = fatal_text(instance.status_msg)
         return Condition(State.PROVISIONING, f"the container can't start: {text}" if text else None)
-    return _down_but_wanted(instance, in_grace=in_grace)
+    if actual in _DOWN:
+        return _down_but_wanted(instance, in_grace=in_grace)
+    return Condition(State.UNKNOWN)  # a word that is new to us: looked at again, never judged
 
 
 def fatal_text(status_msg: str) -> str | None:
@@ -78,7 +81,9 @@ def fatal_text(status_msg: str) -> str | None:
 
 
 def _stopped(instance: Instance) -> Condition:
-    if instance.is_bid and instance.actual_status in _PROVISIONING | {"exited"} and instance.next_state == "stopped":
+    if instance.actual_status in {"running", *_REBOOTING}:
+        return Condition(State.RUNNING, "it is being stopped, and still runs")
+    if instance.is_bid and instance.actual_status in _PROVISIONING and instance.next_state == "stopped":
         return Condition(State.OUTBID, "a higher bid took the GPU, or it was stopped")
     return Condition(State.STOPPED, "it is stopped; its disk still costs")
 
