@@ -1,8 +1,9 @@
 """The question to the user, as a text: what is rented, what it costs, what runs already."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from vastai_workflow.domain.fields import ANY_GPU, POLICIES
+from vastai_workflow.domain.fields import ANY_GPU, POLICIES, shown
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
@@ -20,6 +21,7 @@ def rent_question(
         f"Now {outlook.price} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
         f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
         f"Balance {account.credit}{_runway(outlook)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
+        *_inside(values),
     ]
     if active:
         count = values["count"]
@@ -42,11 +44,30 @@ def what(workflow: Workflow) -> str:
         "" if values["verified"] else "also unverified",
         "second cheapest" if values["policy"] == POLICIES[1] else "",
         f"by {values['objective']}" if values["objective"] != "price" else "",
-        "interruptible" if values.get("interruptible") else "",
+        _interruptible(values),
     ]
     inside = "".join(f", {limit}" for limit in limits if limit)
     plural = "s" if values["count"] > 1 else ""
     return f"{values['count']} machine{plural} ({size}{inside}) with {values['image']}, {values['disk_gb']} GB disk"
+
+
+def _inside(values: Mapping[str, Any]) -> list[str]:
+    """What else runs in the container or is set in it, if anything was asked for."""
+    parts = [
+        f"env {', '.join(values['env'])} (values not shown)" if values.get("env") else "",
+        f"ports {', '.join(values['ports'])}" if values.get("ports") else "",
+        f"template {values['template_hash']}" if values.get("template_hash") else "",
+        f"at start {shown('onstart', values['onstart'])!r}" if values.get("onstart") else "",
+    ]
+    given = "; ".join(part for part in parts if part)
+    return [f"With {given}."] if given else []
+
+
+def _interruptible(values: Mapping[str, Any]) -> str:
+    if not values.get("interruptible"):
+        return ""
+    bid = values.get("bid_per_hour")
+    return "interruptible" if bid is None else f"interruptible at a bid of {Rate.of(bid)}"
 
 
 def _runway(outlook: Outlook) -> str:
