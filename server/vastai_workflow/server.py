@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.steps.deps import Deps
 from vastai_workflow.tools import dialog, machines, renting, reports
 from vastai_workflow.tools.schema import slim
 from vastai_workflow.tools.surface import App, Tool
+
+if TYPE_CHECKING:
+    from vastai_workflow.steps.deps import Deps
 
 NAME: Final = "vastai-workflow"
 REFUSAL_META: Final = f"{NAME}/refusal"
@@ -69,8 +71,8 @@ class WorkflowServer(MCPServer[App]):
 
 
 def build_server(
-    make_deps: Callable[[], Awaitable[Deps]],
-    close_deps: Callable[[Deps], Awaitable[None]],
+    make_deps: "Callable[[], Awaitable[Deps]]",
+    close_deps: "Callable[[Deps], Awaitable[None]]",
     *,
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING",
 ) -> WorkflowServer:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vastai_workflow.settings import Settings
-from vastai_workflow.steps.deps import Deps
 
 if TYPE_CHECKING:
+    from vastai_workflow.steps.deps import Deps
     from vastai_workflow.steps.ports import Clock
 
 SIMULATED_KEY: Final = "VAST_API_KEY"
@@ -32,13 +32,13 @@ class RealMarket:
         self._settings = settings
         self._environment = environment
 
-    async def make(self) -> Deps:
+    async def make(self) -> "Deps":
         """Build the adapters; nothing is opened or sent yet."""
         from vastai_workflow.cli.clock import SystemClock  # noqa: PLC0415 # as said above
 
         return adapters(self._settings, self._environment, SystemClock(), Path.home())
 
-    async def close(self, deps: Deps) -> None:
+    async def close(self, deps: "Deps") -> None:
         """Close connections."""
         await deps.markets.aclose()
 
@@ -52,7 +52,7 @@ class SimulatedMarket:
         self._speed = speed
         self._stack = AsyncExitStack()
 
-    async def make(self) -> Deps:
+    async def make(self) -> "Deps":
         """Start the market at the first call."""
         from vastai_workflow.simulator.clock import ScaledClock  # noqa: PLC0415 # as said above
         from vastai_workflow.simulator.service import running  # noqa: PLC0415 # as said above
@@ -64,17 +64,18 @@ class SimulatedMarket:
         settings = replace(self._settings, vast_url=service.url, state=folder)
         return adapters(settings, {SIMULATED_KEY: service.api_key}, clock, folder)
 
-    async def close(self, deps: Deps) -> None:
+    async def close(self, deps: "Deps") -> None:
         """Stop the market and remove its ledger."""
         await deps.markets.aclose()
         await self._stack.aclose()
 
 
-def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock", home: Path) -> Deps:
+def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock", home: Path) -> "Deps":
     """The steps' dependencies over the real adapters."""
     from vastai_workflow.access.keys import SshKeys  # noqa: PLC0415 # as said above
     from vastai_workflow.access.known_hosts import KnownHosts  # noqa: PLC0415 # as said above
     from vastai_workflow.access.probe import SshProber  # noqa: PLC0415 # as said above
+    from vastai_workflow.steps.deps import Deps  # noqa: PLC0415 # as said above
     from vastai_workflow.store.sqlite import SqliteStore  # noqa: PLC0415 # as said above
     from vastai_workflow.vast.key_sources import VastMarkets  # noqa: PLC0415 # as said above
 

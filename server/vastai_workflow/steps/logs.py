@@ -9,8 +9,6 @@ from vastai_workflow.steps.deps import Caller, Deps
 LOG_CAP: Final = 8000
 """Characters that a model gets to read."""
 
-MAX_TAIL: Final = 1000
-
 
 async def read_logs(
     deps: Deps, caller: Caller, instance_id: int, *, tail: int, daemon: bool, workflow_id: str | None

@@ -1,18 +1,12 @@
 """Tools of the dialog: propose_fields, confirm_fields."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from vastai_workflow.domain import fields as agreed
-from vastai_workflow.domain.fields import refuse
-from vastai_workflow.domain.question import rent_question, what
-from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
-from vastai_workflow.steps import dialog
-from vastai_workflow.steps.accounts import ENVIRONMENT_KEY
-from vastai_workflow.steps.purposes import confirm_purpose
-from vastai_workflow.tools import render, results
+from vastai_workflow.tools import results
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
     Id,
@@ -25,6 +19,16 @@ from vastai_workflow.tools.surface import (
     in_words,
     next_call,
 )
+
+with on_first_use():
+    from vastai_workflow.domain import fields as agreed
+    from vastai_workflow.domain import question as wording
+    from vastai_workflow.domain import workflow as record
+    from vastai_workflow.steps import accounts, dialog, purposes
+    from vastai_workflow.tools import render
+
+if TYPE_CHECKING:
+    from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 
 _AFTER = {
     "offers": "find_offers",
@@ -88,8 +92,10 @@ async def confirm_fields(
     """Record the user's yes. Only after the user said yes to this very proposal; a yes lasts 30 minutes."""
     deps, caller = await deps_of(ctx), caller_of(ctx)
     chosen = _purpose(purpose)
-    if chosen is not Purpose.RENT:
-        workflow, confirmation = await confirm_purpose(deps, caller, workflow_id, chosen, digest, instance_ids or ())
+    if chosen is not record.Purpose.RENT:
+        workflow, confirmation = await purposes.confirm_purpose(
+            deps, caller, workflow_id, chosen, digest, instance_ids or ()
+        )
         return _agreed(workflow, confirmation)
     proposal = await dialog.confirm(
         deps, caller, workflow_id, digest=digest, names=fields, acknowledge=acknowledge_instances or ()
@@ -99,16 +105,17 @@ async def confirm_fields(
     return _confirmed(proposal, [])
 
 
-def _purpose(given: str | None) -> Purpose:
-    built = (Purpose.RENT, Purpose.START, Purpose.ATTACH, Purpose.RECYCLE, Purpose.END)
+def _purpose(given: str | None) -> "Purpose":
+    allowed = record.Purpose
+    built = (allowed.RENT, allowed.START, allowed.ATTACH, allowed.RECYCLE, allowed.END)
     if given is None:
-        return Purpose.RENT
+        return allowed.RENT
     if given not in built:
-        raise refuse("purpose", given, " | ".join(built))
-    return Purpose(given)
+        raise agreed.refuse("purpose", given, " | ".join(built))
+    return allowed(given)
 
 
-def _proposed(proposal: dialog.Proposal) -> CallToolResult:
+def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
     workflow, look = proposal.workflow, proposal.look
     questions = _questions(proposal)
     after = _after(proposal)
@@ -126,7 +133,7 @@ def _proposed(proposal: dialog.Proposal) -> CallToolResult:
     return answer(head + _ask(questions) + in_words(after), result)
 
 
-def _confirmed(proposal: dialog.Proposal, questions: list[str]) -> CallToolResult:
+def _confirmed(proposal: "dialog.Proposal", questions: list[str]) -> CallToolResult:
     workflow, confirmation, look = proposal.workflow, proposal.confirmation, proposal.look
     after = next_call("find_offers", workflow_id=workflow.workflow_id) if confirmation is not None else _after(proposal)
     result = results.Confirmed(
@@ -143,11 +150,11 @@ def _confirmed(proposal: dialog.Proposal, questions: list[str]) -> CallToolResul
     if confirmation is None:
         head = f"Noted. Still without a yes: {', '.join(proposal.missing)} (digest {workflow.digest})."
     else:
-        head = f"Agreed for 30 minutes: {what(workflow)}, {_ceiling_words(confirmation)}."
+        head = f"Agreed for 30 minutes: {wording.what(workflow)}, {_ceiling_words(confirmation)}."
     return answer(head + _ask(questions) + in_words(after), result)
 
 
-def _agreed(workflow: Workflow, confirmation: Confirmation) -> CallToolResult:
+def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResult:
     result = results.Confirmed(
         workflow_id=workflow.workflow_id,
         confirmed=[],
@@ -163,7 +170,7 @@ def _agreed(workflow: Workflow, confirmation: Confirmation) -> CallToolResult:
     return answer(f"Agreed for 30 minutes: {confirmation.purpose} {ids}. Repeat the refused call now.", result)
 
 
-def _questions(proposal: dialog.Proposal) -> list[str]:
+def _questions(proposal: "dialog.Proposal") -> list[str]:
     """One question where that is enough; the problem first where something stands in the way."""
     workflow, look, problem = proposal.workflow, proposal.look, proposal.problem
     source = workflow.value("api_key_source")
@@ -177,14 +184,14 @@ def _questions(proposal: dialog.Proposal) -> list[str]:
     questions = [agreed.FIELDS[name].ask for name in needed]
     if look.outlook is not None and "label" in workflow.fields and "max_price_per_hour" in workflow.fields:
         words = [f"{a.instance.id} {a.label!r} at {a.burn}" for a in look.active]
-        questions.append(rent_question(workflow, look.outlook, look.chosen, look.account, words))
+        questions.append(wording.rent_question(workflow, look.outlook, look.chosen, look.account, words))
     return questions
 
 
-def _after(proposal: dialog.Proposal) -> results.NextCall | None:
+def _after(proposal: "dialog.Proposal") -> results.NextCall | None:
     workflow = proposal.workflow
     known = {"workflow_id": workflow.workflow_id}
-    source_known = proposal.look is not None or workflow.value("api_key_source") == ENVIRONMENT_KEY
+    source_known = proposal.look is not None or workflow.value("api_key_source") == accounts.ENVIRONMENT_KEY
     if not source_known and proposal.problem is None:
         return next_call("confirm_fields", **known, digest=workflow.digest, fields=["api_key_source"])
     if proposal.problem is not None or (workflow.action == "create" and proposal.look is None):
@@ -198,7 +205,7 @@ def _ask(questions: list[str]) -> str:
     return "".join(f"\nAsk the user: {question}" for question in questions)
 
 
-def _ceiling_words(confirmation: Confirmation) -> str:
+def _ceiling_words(confirmation: "Confirmation") -> str:
     row = render.confirmation_row(confirmation)
     return "" if row is None or row.ceiling_per_hour is None else f"at most ${row.ceiling_per_hour:g}/h each"
 

@@ -6,10 +6,14 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from vastai_workflow.domain.lifecycle import State
-from vastai_workflow.steps import destroy, keys, power, status
-from vastai_workflow.tools import render, results
+from vastai_workflow.tools import results
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import Ctx, Id, Ids, OptionalWorkflowId, Tool, answer, caller_of, deps_of
+
+with on_first_use():
+    from vastai_workflow.domain import lifecycle
+    from vastai_workflow.steps import destroy, keys, power, status
+    from vastai_workflow.tools import render
 
 
 async def instance_status(
@@ -69,10 +73,11 @@ async def destroy_instances(
 ) -> Annotated[CallToolResult, results.Changes]:
     """End machines for good and see that they are gone; data is lost. Machines not rented here need a yes."""
     ends = await destroy.destroy_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    states = lifecycle.State
     rows = [
         results.ChangedRow(
             instance_id=end.instance_id,
-            state=State.GONE if end.final_state == "gone" else State.UNKNOWN if end.cost is None else State.ENDING,
+            state=states.GONE if end.final_state == "gone" else states.UNKNOWN if end.cost is None else states.ENDING,
             final_state=end.final_state,
             cost_usd=None if end.cost is None else end.cost.number(),
             reason=end.reason,
@@ -88,7 +93,7 @@ async def destroy_instances(
     return answer("\n".join(lines), results.Changes(instances=rows))
 
 
-def _changed(done: Sequence[power.Changed]) -> CallToolResult:
+def _changed(done: "Sequence[power.Changed]") -> CallToolResult:
     rows = [
         results.ChangedRow(
             instance_id=item.instance_id,

@@ -5,10 +5,8 @@ from typing import Annotated
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from vastai_workflow.domain.ledger import UNSETTLED
-from vastai_workflow.steps import create, offers, readiness
-from vastai_workflow.steps import preflight as checks
-from vastai_workflow.tools import render, results
+from vastai_workflow.tools import results
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
     Id,
@@ -21,6 +19,12 @@ from vastai_workflow.tools.surface import (
     in_words,
     next_call,
 )
+
+with on_first_use():
+    from vastai_workflow.domain import ledger
+    from vastai_workflow.steps import create, offers, readiness
+    from vastai_workflow.steps import preflight as checks
+    from vastai_workflow.tools import render
 
 
 async def preflight(
@@ -77,7 +81,7 @@ async def create_instances(
     made = await create.create_instances(await deps_of(ctx), caller_of(ctx), workflow_id, plan_id)
     after = (
         next_call("create_instances", workflow_id=workflow_id, plan_id=plan_id)
-        if made.planned_left and not any(order.state in UNSETTLED for order in made.orders)
+        if made.planned_left and not any(order.state in ledger.UNSETTLED for order in made.orders)
         else next_call("wait_until_ready", workflow_id=workflow_id)
     )
     notes = [*made.notes, *([made.stopped] if made.stopped else [])]

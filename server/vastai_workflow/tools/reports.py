@@ -6,11 +6,16 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from vastai_workflow.domain.untrusted import framed
-from vastai_workflow.steps import billing, inventory, logs
-from vastai_workflow.tools import render, results
+from vastai_workflow.tools import results
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import Ctx, Id, OptionalWorkflowId, Tool, answer, caller_of, deps_of
 
+with on_first_use():
+    from vastai_workflow.steps import billing, inventory, logs
+    from vastai_workflow.tools import render
+
 _SHOWN_ROWS = 50
+_MAX_TAIL = 1000
 
 
 async def billing_report(
@@ -40,7 +45,7 @@ async def billing_report(
 async def read_logs(
     ctx: Ctx,
     instance_id: Id,
-    tail: Annotated[int, Field(strict=True, ge=1, le=logs.MAX_TAIL, description="lines")] = 100,
+    tail: Annotated[int, Field(strict=True, ge=1, le=_MAX_TAIL, description="lines")] = 100,
     daemon: Annotated[bool, Field(description="the host's log instead of the container's")] = False,  # noqa: FBT002 # an argument of the tool
     workflow_id: OptionalWorkflowId = None,
 ) -> Annotated[CallToolResult, results.Log]:

@@ -2,15 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.results import NextCall, Result
+
+with on_first_use():
+    from vastai_workflow.steps import deps as steps
+
+if TYPE_CHECKING:
+    from vastai_workflow.steps.deps import Caller, Deps
 
 LOCAL_OWNER = "local"
 """The owner of everything where nobody logs in: stdio."""
@@ -19,12 +25,12 @@ LOCAL_OWNER = "local"
 class App:
     """One server process: builds what the steps need at the first call that needs it, and closes it."""
 
-    def __init__(self, make: Callable[[], Awaitable[Deps]], close: Callable[[Deps], Awaitable[None]]) -> None:
+    def __init__(self, make: "Callable[[], Awaitable[Deps]]", close: "Callable[[Deps], Awaitable[None]]") -> None:
         self._make = make
         self._close = close
         self._deps: Deps | None = None
 
-    async def deps(self) -> Deps:
+    async def deps(self) -> "Deps":
         """The same ones at each call."""
         if self._deps is None:
             self._deps = await self._make()
@@ -66,16 +72,16 @@ class Tool:
         )
 
 
-async def deps_of(ctx: Ctx) -> Deps:
+async def deps_of(ctx: Ctx) -> "Deps":
     """What the steps work with."""
     return await ctx.request_context.lifespan_context.deps()
 
 
-def caller_of(ctx: Ctx) -> Caller:
+def caller_of(ctx: Ctx) -> "Caller":
     """Whose call this is."""
     params = ctx.session.client_params
     name = params.client_info.name if params is not None else "an unnamed client"
-    return Caller(LOCAL_OWNER, clean(name, 60) or "an unnamed client")
+    return steps.Caller(LOCAL_OWNER, clean(name, 60) or "an unnamed client")
 
 
 def answer(text: str, result: Result) -> CallToolResult:
