@@ -104,19 +104,17 @@ BLOCKS: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
 def shown(name: str) -> str:
     """A block as the document has it; ValueError where it is missing or there twice."""
     document, _ = BLOCKS[name]
-    found = re.findall(_pattern(name), (PROJECT / document).read_text(encoding="utf-8"), re.DOTALL)
+    found = re.findall(_pattern(name), (PROJECT / document).read_text("utf-8"), re.DOTALL)
     if len(found) != 1:
         msg = f"{document}: got {len(found)} blocks {name}, allowed one"
         raise ValueError(msg)
     return str(found[0])
 
 
-def write(name: str) -> None:
-    """Put a block as it should be into its document."""
-    document, render = BLOCKS[name]
-    path = PROJECT / document
-    block = f"<!-- {name} -->\n{render()}\n<!-- /{name} -->"
-    path.write_text(re.sub(_pattern(name), lambda _: block, path.read_text(encoding="utf-8"), flags=re.DOTALL), "utf-8")
+def write_block(path: Path, name: str, body: str) -> None:
+    """Put a block's new body between its marks; everything else stays."""
+    block = f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
+    path.write_text(re.sub(_pattern(name), lambda _: block, path.read_text("utf-8"), flags=re.DOTALL), "utf-8")
 
 
 def _pattern(name: str) -> str:
@@ -128,11 +126,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the generated blocks of the documents with the code.")
     parser.add_argument("--write", action="store_true", help="write them anew")
     wanted = parser.parse_args()
-    stale = [name for name, (_, render) in BLOCKS.items() if shown(name) != render()]
-    for name in stale:
+    stale = {name: body for name, (_, render) in BLOCKS.items() if shown(name) != (body := render())}
+    for name, body in stale.items():
+        document, _ = BLOCKS[name]
         if wanted.write:
-            write(name)
-        sys.stdout.write(f"{BLOCKS[name][0]}: block {name} {'written' if wanted.write else 'is stale'}\n")
+            write_block(PROJECT / document, name, body)
+        sys.stdout.write(f"{document}: block {name} {'written' if wanted.write else 'is stale'}\n")
     return 1 if stale and not wanted.write else 0
 
 
