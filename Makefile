@@ -1,0 +1,35 @@
+# The developers' convenience; nothing here is needed to install, run or test.
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help check format docs bench api-drift constraints ci
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+check: ## what has to hold before a commit: lint, types, the default tests
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m pyright
+	$(PYTHON) -m pytest
+
+format: ## put the code into shape
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+docs: ## write the generated blocks of README.md and references/ anew
+	$(PYTHON) -m tests.skill.rendered --write
+
+bench: ## the figures: tokens, calls, start-up, overhead
+	for name in tool_list main_job cold_start overhead; do $(PYTHON) -m bench.$$name || exit 1; done
+
+api-drift: ## what the newest official client calls that is not on record
+	$(PYTHON) -m tests.interop.api_drift
+
+constraints: ## write the versions that a fresh install gets to constraints.txt
+	rm -rf build/pins && python3 -m venv build/pins
+	build/pins/bin/pip install -q '.[test,lint,bench,keyring]'
+	build/pins/bin/pip freeze | sed '/^vastai-workflow/d' > constraints.txt
+
+ci: ## all that a change has to pass
+	.ci/run
