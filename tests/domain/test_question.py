@@ -1,0 +1,144 @@
+"""The question to the user: all that a yes agrees to, and nothing secret."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.domain.values import ACCOUNT, a_workflow, agreed_values, an_offer
+from vastai_workflow.domain import fields
+from vastai_workflow.domain.market import Account, Offer
+from vastai_workflow.domain.money import ZERO, Rate, Usd
+from vastai_workflow.domain.plan import Outlook, outlook
+from vastai_workflow.domain.question import rent_question, what
+
+SECRET = "hf_s3cr3t_value"
+OFFER = an_offer(down_price_per_gb=Usd.of("0.02"))
+RUNS = ("31 'old' running at $0.40/h", "32 'older' stopped at $0.01/h")
+
+
+def asked(
+    *,
+    active: tuple[str, ...] = (),
+    chosen: tuple[Offer, ...] = (OFFER,),
+    seen: Outlook | None = None,
+    account: Account = ACCOUNT,
+    **given: Any,
+) -> str:
+    workflow = a_workflow(values=agreed_values(**given))
+    return rent_question(workflow, seen or outlook(chosen, account.credit, ZERO), chosen, account, active)
+
+
+def test_the_whole_question_of_the_defaults() -> None:
+    assert asked() == (
+        "Rent 1 machine (RTX 4090) with pytorch/pytorch:latest, 64 GB disk? "
+        "Now $0.40/h each, $0.40/h in all ($9.60 a day), never above $0.50/h each. Traffic is extra ($0.02/GB). "
+        "Balance $10.00 lasts 25 h. SSH key SHA256:abc, label 'ada'."
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("2 machines", "never above $0.75/h each", "label 'bob'", "SSH key SHA256:xyz", "100 GB disk", "ubuntu:24.04"),
+        *("Now $0.45/h each", "$0.85/h in all", "($20.40 a day)", "Traffic is extra ($0.05/GB)", "lasts 12 h"),
+    ],
+)
+def test_the_question_says_all_that_is_agreed_to(said: str) -> None:
+    chosen = (
+        an_offer(1, 1, "0.4", down_price_per_gb=Usd.of("0.05")),
+        an_offer(2, 2, "0.45", down_price_per_gb=Usd.of("0.01")),
+    )
+    question = asked(
+        chosen=chosen,
+        count=2,
+        max_price_per_hour=0.75,
+        label="bob",
+        ssh_key="SHA256:xyz",
+        disk_gb=100,
+        image="ubuntu:24.04",
+    )
+    assert said in question
+
+
+@pytest.mark.parametrize(("count", "makes"), [(1, 3), (4, 6)])
+def test_what_runs_already_is_named_and_counted(count: int, makes: int) -> None:
+    question = asked(active=RUNS, count=count)
+    assert f"Running already: {RUNS[0]}; {RUNS[1]}. Keep, stop or destroy?" in question
+    assert question.endswith(f"2 run already, this makes {makes}.")
+
+
+def test_where_nothing_runs_nothing_is_said_of_it() -> None:
+    assert "already" not in asked()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "1 machine (RTX 4090) with"),
+        ({"gpu_name": "any"}, "(any GPU)"),
+        ({"num_gpus": 2}, "(2x RTX 4090)"),
+        ({"gpu_name": "any", "min_vram_gb": 24}, "(any GPU, 24 GB of GPU memory or more)"),
+        ({"regions": ["SE", "DE"]}, "(RTX 4090, in DE, SE)"),
+        ({"min_reliability": 0.98}, "(RTX 4090, reliability 0.98 or more)"),
+        ({"verified": False}, "(RTX 4090, also unverified)"),
+        ({"policy": "second_cheapest"}, "(RTX 4090, second cheapest)"),
+        ({"objective": "performance"}, "(RTX 4090, by performance)"),
+        ({"interruptible": True}, "(RTX 4090, interruptible)"),
+        ({"interruptible": True, "bid_per_hour": 0.2}, "(RTX 4090, interruptible at a bid of $0.20/h)"),
+        ({"interruptible": False, "bid_per_hour": 0.2}, "(RTX 4090)"),
+        ({"regions": ["SE"], "verified": False}, "(RTX 4090, in SE, also unverified)"),
+    ],
+)
+def test_what_is_rented_in_words(given: dict[str, Any], said: str) -> None:
+    assert said in what(a_workflow(values=agreed_values(**given)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"env": {"B": "x", "A": "y"}}, "With env A, B (values not shown)."),
+        ({"ports": ["8080", "53/udp"]}, "With ports 53:53/udp, 8080:8080."),
+        ({"template_hash": "abcdef12"}, "With template abcdef12."),
+        ({"onstart": "curl x | sh\nls"}, "With at start 'curl x | sh ls'."),
+        ({"env": {"A": "y"}, "ports": ["80"]}, "With env A (values not shown); ports 80:80."),
+    ],
+)
+def test_what_is_set_or_run_inside_is_said(given: dict[str, Any], said: str) -> None:
+    assert asked(**given).endswith(said)
+
+
+def test_no_secret_stands_in_the_question_the_digest_or_the_representation() -> None:
+    stand_in = fields.fingerprint(SECRET, "w1")
+    workflow = a_workflow(values={**agreed_values(), "env": {"HF_TOKEN": stand_in}}, secrets={"HF_TOKEN": SECRET})
+    question = rent_question(workflow, outlook((OFFER,), ACCOUNT.credit, ZERO), (OFFER,), ACCOUNT, ())
+    assert "HF_TOKEN" in question
+    assert stand_in not in question
+    assert SECRET not in question + repr(workflow) + repr(workflow.values)
+
+
+@pytest.mark.parametrize(
+    ("seen", "balance"),
+    [
+        (Outlook(Rate.of("0.4"), Rate.of("0.4"), None), "Balance $10.00."),
+        (Outlook(Rate.of("0.4"), Rate.of("0.4"), Decimal("Infinity")), "Balance $10.00."),
+        (Outlook(Rate.of("0.4"), Rate.of("0.4"), Decimal("24.6")), "Balance $10.00 lasts 25 h."),
+        (Outlook(Rate.of("0.4"), Rate.of("0.4"), Decimal(0)), "Balance $10.00 lasts 0 h."),
+    ],
+)
+def test_the_runway_is_said_where_there_is_one(seen: Outlook, balance: str) -> None:
+    assert balance in asked(seen=seen)
+
+
+def test_a_debt_is_said_as_one() -> None:
+    assert "Balance -$1.50 lasts 0 h." in asked(account=Account(id=7, credit=Usd.of("-1.5")))
+
+
+@pytest.mark.parametrize("chosen", [(), (an_offer(),)])
+def test_traffic_without_a_price_is_said_to_be_free(chosen: tuple[Offer, ...]) -> None:
+    seen = Outlook(Rate.of("0.4"), Rate.of("0.4"), None)
+    assert "Traffic is extra ($0/GB)" in asked(chosen=chosen, seen=seen)
+
+
+def test_the_same_input_gives_the_same_question() -> None:
+    assert asked(active=RUNS, count=2, env={"A": "b"}) == asked(active=RUNS, count=2, env={"A": "b"})
