@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.conftest import OfficialCli, Output, Simulator
+from tests.interop.official import OfficialCli, Output, Simulator
 
 pytestmark = pytest.mark.interop
 
