@@ -97,6 +97,13 @@ class Question(_Value):
     detail: str = ""
 
 
+class Shown(_Value):
+    """The values behind a digest that was shown, so that a yes to an older one can be told what changed."""
+
+    digest: str
+    values: Mapping[str, Any]
+
+
 class Workflow(_Value):
     """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`."""
 
@@ -112,6 +119,7 @@ class Workflow(_Value):
     price_shown: bool = False
     shown_at: float = 0.0
     shown_active: tuple[int, ...] = ()
+    shown: tuple[Shown, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     plans: tuple[Plan, ...] = ()
     questions: tuple[Question, ...] = ()

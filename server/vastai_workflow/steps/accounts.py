@@ -33,7 +33,7 @@ async def open_market(
     source = (
         _usable(workflow, await known_sources(deps, caller))
         or (orders[-1].key_source if orders else None)
-        or await _last(deps, caller)
+        or await last_source(deps, caller)
     )
     market = await deps.markets.open(source or ENVIRONMENT_KEY)
     account = await market.account()
@@ -64,7 +64,8 @@ def _usable(workflow: Workflow | None, known: frozenset[str]) -> str | None:
     )
 
 
-async def _last(deps: Deps, caller: Caller) -> str | None:
+async def last_source(deps: Deps, caller: Caller) -> str | None:
+    """The key source that this owner said yes to last."""
     for workflow in await deps.store.workflows(caller.owner):
         state = workflow.fields["api_key_source"]
         if state.status == "confirmed":

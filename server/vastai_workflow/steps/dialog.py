@@ -10,15 +10,17 @@ from vastai_workflow.domain.gate import unconfirmed
 from vastai_workflow.domain.label import FALLBACK, label_for
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.plan import default_ceiling
+from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import (
     CONFIRMATION_LIFE_S,
     ChosenKey,
     Confirmation,
     FieldState,
     Purpose,
+    Shown,
     Workflow,
 )
-from vastai_workflow.steps.accounts import ENVIRONMENT_KEY, known_sources
+from vastai_workflow.steps.accounts import ENVIRONMENT_KEY, known_sources, last_source
 from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
 from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
@@ -55,7 +57,7 @@ async def propose(
         parsed[_KEY_FIELD] = deps.markets.resolve(parsed[_KEY_FIELD])
     known = await known_sources(deps, caller)
     if workflow_id is None:
-        workflow = _fresh(deps, caller, action or "create", known)
+        workflow = _fresh(deps, caller, action or "create", await last_source(deps, caller))
         await deps.store.add_workflow(workflow)
     else:
         workflow = await owned(deps, caller, workflow_id)
@@ -85,11 +87,7 @@ async def confirm(
     if not _readable(workflow, known):
         return await _confirm_key_source(deps, workflow, names, known)
     if names is None and not workflow.price_shown:
-        raise Refusal(
-            "price_not_shown",
-            "no price was shown to the user yet",
-            next_call=call("propose_fields", workflow_id=workflow_id),
-        )
+        raise _price_not_shown(workflow)
 
     def agreed(current: Workflow) -> Workflow:
         _check_digest(current, digest)
@@ -118,6 +116,8 @@ def _agreed(
     values = workflow.values
     if unconfirmed(workflow) or fields.still_needed(values) or workflow.account_id is None:
         return workflow
+    if not workflow.price_shown:
+        raise _price_not_shown(workflow)
     confirmation = Confirmation(
         confirmation_id=f"c_{deps.new_id(9)}",
         purpose=Purpose.RENT,
@@ -133,6 +133,14 @@ def _agreed(
     return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:])
 
 
+def _price_not_shown(workflow: Workflow) -> Refusal:
+    return Refusal(
+        "price_not_shown",
+        "no price was shown to the user yet",
+        next_call=call("propose_fields", workflow_id=workflow.workflow_id),
+    )
+
+
 def _without(workflow: Workflow, confirmation: Confirmation) -> tuple[Confirmation, ...]:
     kept = confirmation.confirmation_id
     return tuple(item for item in workflow.confirmations if item.confirmation_id != kept)
@@ -141,15 +149,33 @@ def _without(workflow: Workflow, confirmation: Confirmation) -> tuple[Confirmati
 def _check_digest(workflow: Workflow, digest: str | None) -> None:
     if digest == workflow.digest and digest:
         return
-    got = "no digest" if digest is None else f"the digest {digest[:40]!r}"
-    shown = ", ".join(f"{name}={fields.shown(name, state.value)}" for name, state in workflow.fields.items())
+    got = "no digest" if digest is None else f"the digest {clean(digest, 40)!r}"
+    seen = next((shown.values for shown in workflow.shown if shown.digest == digest), None)
+    news = _all_of(workflow) if seen is None else _changes(seen, workflow)
     raise Refusal(
         "digest_mismatch",
-        f"got {got}, but what stands now is {workflow.digest}: {shown}",
+        f"got {got}, but what stands now is {workflow.digest}: {news}",
         next_step="show the user what stands now, then confirm its digest",
-        ask_user=f"The proposal is now: {shown}. Do you agree?",
+        ask_user=f"The proposal is now: {news}. Do you agree?",
         next_call=call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest),
     )
+
+
+def _all_of(workflow: Workflow) -> str:
+    return ", ".join(f"{name}={fields.shown(name, state.value)}" for name, state in workflow.fields.items())
+
+
+def _changes(seen: Mapping[str, Any], workflow: Workflow) -> str:
+    """What is other than in a proposal that was shown before."""
+    values = workflow.values
+    names = [name for name in fields.FIELDS if seen.get(name) != values.get(name)]
+    changes = [f"{name}: {_words(name, seen)} is now {_words(name, values)}" for name in names]
+    return ", ".join(changes) or "it is another account"
+
+
+def _words(name: str, values: Mapping[str, Any]) -> Any:
+    value = values.get(name)
+    return "nothing" if value is None else fields.shown(name, value)
 
 
 async def _confirm_key_source(
@@ -179,7 +205,7 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
             if drafted.action in _NO_DIALOG:
                 look = await look_around(deps, market)
             else:
-                look = await look_at_offers(deps, market, drafted.values, _own_ceiling(drafted))
+                look = await look_at_offers(deps, market, drafted.values, _bound(deps, drafted))
             problem = look.shortage
         except (LocalError, ProviderError) as error:
             problem = error
@@ -206,21 +232,23 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
     account_id = look.account.id if look is not None else workflow.account_id
     shown_active = tuple(sorted(item.instance.id for item in look.active)) if look is not None else ()
     values = {name: state.value for name, state in states.items()}
+    digest = fields.digest(values, account_id=account_id)
+    before = [shown for shown in workflow.shown if shown.digest != digest]
     return workflow.with_(
         fields=states,
         account_id=account_id,
         shown_active=shown_active,
         shown_at=deps.clock.now(),
         price_shown=look is not None and bool(look.chosen),
-        digest=fields.digest(values, account_id=account_id),
+        shown=(*before, Shown(digest=digest, values=values))[-_HISTORY:],
+        digest=digest,
     )
 
 
-def _fresh(deps: Deps, caller: Caller, action: str, known: frozenset[str]) -> Workflow:
+def _fresh(deps: Deps, caller: Caller, action: str, source: str | None) -> Workflow:
     states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
-    files = sorted(source for source in known if source != ENVIRONMENT_KEY)
-    if files:
-        states[_KEY_FIELD] = FieldState(value=files[-1])
+    if source is not None:
+        states[_KEY_FIELD] = FieldState(value=source)
     return Workflow(
         workflow_id=f"wf_{deps.new_id(16)}",
         owner=caller.owner,
@@ -289,10 +317,10 @@ def _readable(workflow: Workflow, known: frozenset[str]) -> bool:
     return state.value == ENVIRONMENT_KEY or state.status == "confirmed" or state.value in known
 
 
-def _own_ceiling(workflow: Workflow) -> Rate | None:
-    """The ceiling that the user named; one of ours moves with the market until it is agreed."""
+def _bound(deps: Deps, workflow: Workflow) -> Rate | None:
+    """The ceiling that the user named, else the operator's; one of ours moves with the market until it is agreed."""
     state = workflow.fields.get("max_price_per_hour")
-    return Rate.of(state.value) if state is not None and state.source == "given" else None
+    return Rate.of(state.value) if state is not None and state.source == "given" else deps.caps.max_price_per_hour
 
 
 def _confirm_source_call(workflow: Workflow) -> dict[str, Any]:
