@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vastai_workflow.domain.errors import CATALOGUE, Refusal, call
+from vastai_workflow.domain.errors import CATALOGUE, ProviderError, Refusal, call
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Offer
@@ -12,7 +12,8 @@ from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.workflow import Confirmation, Plan, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.destroy import CALL_BUDGET_S, end_order
+from vastai_workflow.steps.destroy import CALL_BUDGET_S
+from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
 from vastai_workflow.steps.orders import Run, gate_for, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import search, under
@@ -60,10 +61,13 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
     if not await _own_orders(deps, workflow, plan):
         await _admit(run, workflow, plan)
     run.notes.extend(await ensure_account_key(opened.market, deps.keys, workflow))
-    await place_all(run)
-    if any(order.live for order in await _own_orders(deps, workflow, plan)):
-        await look_again(run)
-        await _release_part(run, workflow, plan)
+    try:
+        await place_all(run)
+        if any(order.live for order in await _own_orders(deps, workflow, plan)):
+            await look_again(run)
+            run.notes.extend(await release_short_fleets(deps, opened.market, opened.account.id))
+    except ProviderError as error:  # a list failed after money was spent: what is on record is told all the same
+        run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)
     if run.stopped_by is not None and not any(order.holds_place for order in orders):
         raise run.stopped_by
@@ -72,23 +76,11 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
     return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
 
 
-async def _release_part(run: Run, workflow: Workflow, plan: Plan) -> None:
-    """`all_or_nothing`: what came is released when the rest can't come any more."""
-    orders = await _own_orders(run.deps, workflow, plan)
-    pending = any(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
-    live = [order for order in orders if order.live]
-    if workflow.values.get("fleet") != "all_or_nothing" or pending or len(live) >= workflow.value("count"):
-        return
-    for order in live:
-        end = await end_order(run.deps, run.opened.market, order, reason="all or nothing: the others did not come")
-        run.notes.append(f"machine {order.instance_id} released (all or nothing): {end.final_state}")
-
-
 async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
     """The gate for the first order, before anything is written; then all of the plan's orders, as planned."""
     if run.deps.clock.now() >= plan.expires_at:
         raise Refusal("plan_expired", "the plan is older than ten minutes", next_call=_find_call(workflow.workflow_id))
-    chosen = _still_there(run, plan)
+    chosen = _still_there(run, plan, workflow.values.get("fleet"))
     refusal = await gate_for(run, chosen[0], None)
     if refusal is not None:
         raise await _explained(run, workflow, refusal)
@@ -103,7 +95,7 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
     await run.deps.store.add_orders(orders)
 
 
-def _still_there(run: Run, plan: Plan) -> list[Offer]:
+def _still_there(run: Run, plan: Plan, fleet: str | None) -> list[Offer]:
     """The chosen offers as searched just now; one that is gone gives its turn to the next candidate."""
     fresh = {offer.ask_id: offer for offer in run.ranked}
     chosen = [fresh[item.ask_id] for item in plan.chosen if item.ask_id in fresh]
@@ -117,6 +109,8 @@ def _still_there(run: Run, plan: Plan) -> list[Offer]:
             run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
     if not chosen:
         raise Refusal("no_offers", "the chosen offers are gone and no other fits")
+    if len(chosen) < len(plan.chosen) and fleet == "all_or_nothing":
+        raise Refusal("no_offers", f"got {len(chosen)} fitting machines, needed all {len(plan.chosen)} or none")
     return chosen
 
 

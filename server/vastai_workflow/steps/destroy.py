@@ -20,6 +20,9 @@ from vastai_workflow.steps.writes import require_writes
 FinalState = Literal["gone", "still there", "unknown"]
 
 CALL_BUDGET_S: Final = 40.0
+NOT_AS_AGREED: Final = "not as agreed"
+"""How the reason begins for which a machine was released that is not what was agreed."""
+
 _LOOK_EVERY_S: Final = 2.0
 
 

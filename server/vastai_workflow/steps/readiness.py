@@ -12,6 +12,7 @@ from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_instance_key, key_of
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
@@ -65,12 +66,14 @@ async def wait_until_ready(
         await owned(deps, caller, workflow_id)
     opened = await open_market(deps, caller, workflow_id, instance_ids)
     deadline = deps.clock.now() + timeout_s
+    notes: tuple[str, ...] = ()
     while True:
         waited = await _look(deps, caller, opened, workflow_id, instance_ids, deadline)
+        notes = tuple(dict.fromkeys((*notes, *waited.notes)))
         done = sum(report.ready for report in waited.reports)
         await progress(done, max(len(waited.reports), 1), _progress_line(waited))
         if waited.over or deps.clock.now() + _LOOK_EVERY_S > deadline:
-            return waited
+            return replace(waited, notes=notes)
         await deps.clock.sleep(_LOOK_EVERY_S)
 
 
@@ -100,7 +103,9 @@ async def _settled(deps: Deps, opened: Opened, instances: Sequence[Instance]) ->
     """Settle with this list, unless another process is renting for the account just now."""
     try:
         async with deps.store.account_lock(opened.account.id, wait_s=_LOCK_WAIT_S):
-            return await settle(deps, opened.market, opened.account.id, instances)
+            settled = await settle(deps, opened.market, opened.account.id, instances)
+            short = await release_short_fleets(deps, opened.market, opened.account.id)
+            return replace(settled, notes=(*settled.notes, *short))
     except Refusal as busy:
         if busy.code != "account_busy":
             raise

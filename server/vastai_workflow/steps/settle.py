@@ -13,7 +13,7 @@ from vastai_workflow.domain.lifecycle import condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.destroy import end_order
+from vastai_workflow.steps.destroy import NOT_AS_AGREED, end_order
 from vastai_workflow.steps.fleet_view import made_by, marked_by
 from vastai_workflow.steps.ports import Market
 
@@ -59,22 +59,31 @@ async def _check_rented(deps: Deps, market: Market, order: Order, instances: Seq
     instance = next((item for item in instances if item.id == order.instance_id), None)
     if instance is None or not made_by(instance, order, deps.store.store_id):
         return await _check_missing(deps, market, order)
-    if order.rented_price_per_hour is not None:
+    stillborn = await _stillborn(deps, order, instance)
+    if order.rented_price_per_hour is not None and not stillborn:
         return ()
-    return await _check_delivery(deps, market, order, instance)
+    return await _check_delivery(deps, market, order, instance, stillborn=stillborn)
 
 
-async def _check_delivery(deps: Deps, market: Market, order: Order, instance: Instance) -> tuple[str, ...]:
+async def _stillborn(deps: Deps, order: Order, instance: Instance) -> bool:
+    """The create's reply was an error, and what it made all the same can't serve and never ran."""
+    if order.reply_error is None or condition(instance).fatal is None:
+        return False
+    return (await deps.store.window(instance.id)).gpu_s == 0
+
+
+async def _check_delivery(
+    deps: Deps, market: Market, order: Order, instance: Instance, *, stillborn: bool
+) -> tuple[str, ...]:
     """Release a machine that is not what was agreed; note one that is dearer than planned. Once per order."""
     delivery = compare(order, instance)
-    stillborn = order.reply_error is not None and condition(instance).fatal is not None
     faults = (*delivery.faults, *([f"the create's reply was an error: {order.reply_error}"] if stillborn else []))
     facts = OrderFacts(rented_price_per_hour=instance.price.per_hour, warnings=delivery.warnings)
     if not faults:
         await deps.store.note_order(order.order_id, facts)
         return tuple(f"machine {instance.id} {warning}" for warning in delivery.warnings)
     why = "; ".join(faults)
-    end = await end_order(deps, market, order, reason=f"not as agreed: {why}")
+    end = await end_order(deps, market, order, reason=f"{NOT_AS_AGREED}: {why}")
     if end.final_state == "gone":
         await deps.store.note_order(order.order_id, facts)
     return (f"machine {instance.id} was not as agreed ({why}); released: {end.final_state}",)

@@ -49,6 +49,11 @@ class Report:
         return self.readiness == "failed"
 
     @property
+    def gone(self) -> bool:
+        """It was seen to end."""
+        return self.state is State.GONE
+
+    @property
     def command(self) -> str | None:
         """The command that logs in."""
         if self.host is None or self.port is None:

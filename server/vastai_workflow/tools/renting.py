@@ -79,11 +79,14 @@ async def create_instances(
 ) -> Annotated[CallToolResult, results.CreatedResult]:
     """Rent the plan (costs money). Refused without a yes. The same plan_id again never rents twice."""
     made = await create.create_instances(await deps_of(ctx), caller_of(ctx), workflow_id, plan_id)
-    after = (
-        next_call("create_instances", workflow_id=workflow_id, plan_id=plan_id)
-        if made.planned_left and not any(order.state in ledger.UNSETTLED for order in made.orders)
-        else next_call("wait_until_ready", workflow_id=workflow_id)
-    )
+    if any(order.state in ledger.UNSETTLED for order in made.orders):
+        after = next_call("wait_until_ready", workflow_id=workflow_id)
+    elif made.planned_left:
+        after = next_call("create_instances", workflow_id=workflow_id, plan_id=plan_id)
+    elif any(order.live for order in made.orders):
+        after = next_call("wait_until_ready", workflow_id=workflow_id)
+    else:
+        after = _another_try(workflow_id, spent=any(order.holds_place for order in made.orders))
     notes = [*made.notes, *([made.stopped] if made.stopped else [])]
     result = results.CreatedResult(
         orders=[render.order_row(order) for order in made.orders], notes=notes, next_call=after
@@ -108,12 +111,14 @@ async def wait_until_ready(
         progress=ctx.report_progress,
     )
     again = {"workflow_id": workflow_id} if workflow_id is not None else {"instance_ids": instance_ids}
-    failed = [report.instance_id for report in waited.reports if report.failed]
+    failed = [report.instance_id for report in waited.reports if report.failed and not report.gone]
     after = None
     if not waited.over:
         after = next_call("wait_until_ready", **again)
     elif failed:
         after = next_call("read_logs", instance_id=failed[0])
+    elif workflow_id is not None and all(report.gone for report in waited.reports):
+        after = _another_try(workflow_id, spent=bool(waited.reports))
     result = results.Instances(
         instances=[render.instance_row(report) for report in waited.reports],
         settled=waited.settled,
@@ -131,6 +136,11 @@ async def wait_until_ready(
         lines.append("An order is not settled yet: it may have rented. Nothing more is rented until it is.")
     lines += [f"note: {note}" for note in waited.notes]
     return answer("\n".join(lines) + in_words(after), result)
+
+
+def _another_try(workflow_id: str, *, spent: bool) -> results.NextCall:
+    """Where nothing runs: the same yes while its place was given back, else a new proposal."""
+    return next_call("propose_fields" if spent else "find_offers", workflow_id=workflow_id)
 
 
 TOOLS: tuple[Tool, ...] = (
