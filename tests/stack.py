@@ -197,5 +197,11 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         await markets.aclose()
 
     server = build_server(make, close)
+    failed: Exception | None = None
     async with Client(server, mode=era) as client:
-        yield Stack(client, server, deps, world, clock, prober, app, environment)
+        try:
+            yield Stack(client, server, deps, world, clock, prober, app, environment)
+        except Exception as error:  # noqa: BLE001 # raised again below: inside, the client's task group would wrap it
+            failed = error
+    if failed is not None:
+        raise failed
