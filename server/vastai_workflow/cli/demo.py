@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcp.client import Client
 
 _SPEED = 30.0
+_MOST_REPEATS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the machine was rented, seen ready, and seen to be gone."""
+    """0 when the machine was rented, seen ready, and seen to be gone; else 1, and `problem` says why."""
     show = Show(quiet=args.json)
     started = time.monotonic()
     outcome = asyncio.run(_drive(show, seed=args.seed, speed=args.speed))
@@ -31,9 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(outcome) + "\n")
     else:
-        show.line(
-            f"\n{outcome['tool_calls']} tool calls, {outcome['seconds']} s, final state: {outcome['final_state']}."
-        )
+        end = outcome.get("problem") or f"final state: {outcome['final_state']}"
+        show.line(f"\n{outcome['tool_calls']} tool calls, {outcome['seconds']} s, {end}.")
     return 0 if outcome["ok"] else 1
 
 
@@ -65,46 +65,78 @@ async def _drive(show: Show, *, seed: int, speed: float) -> dict[str, Any]:
     command = ["-m", "vastai_workflow", "serve", "--simulate", "--seed", str(seed), "--speed", str(speed)]
     inherited = {name: value for name, value in os.environ.items() if name != "VAST_API_KEY"}
     server = StdioServerParameters(command=sys.executable, args=command, env=inherited)
+    outcome: dict[str, Any] = {
+        "ok": False,
+        "tool_calls": 0,
+        "instances": [],
+        "readiness": None,
+        "ssh": None,
+        "cost_usd": None,
+        "final_state": None,
+    }
     async with Client(server) as client:
-        return await _main_job(client, show)
+        try:
+            await _main_job(client, show, outcome)
+        except StoppedError as stopped:
+            outcome["problem"] = str(stopped)
+    outcome["ok"] = outcome["readiness"] == "gpu_ok" and outcome["final_state"] == "gone"
+    outcome["tool_calls"] = show.calls
+    return outcome
 
 
-async def _main_job(client: "Client", show: Show) -> dict[str, Any]:
+class StoppedError(Exception):
+    """The job can't go on; the sentence says why."""
+
+
+async def _main_job(client: "Client", show: Show, outcome: dict[str, Any]) -> None:
     show.say("user", "I need a 4090.")
     show.say("", "(an agent would now try to rent at once: the server refuses)")
-    await _call(client, show, "create_instances", {"workflow_id": "wf_none", "plan_id": "p_none"})
+    await _tried(client, show, "create_instances", {"workflow_id": "wf_none", "plan_id": "p_none"})
     proposal = await _call(client, show, "propose_fields", {"gpu_name": "RTX 4090"})
     workflow = {"workflow_id": proposal["workflow_id"]}
-    await _call(client, show, "create_instances", {**workflow, "plan_id": "p_none"})
+    await _tried(client, show, "create_instances", {**workflow, "plan_id": "p_none"})
     show.say("agent", proposal["questions"][0])
     show.say("user", "Yes.")
     await _call(client, show, "confirm_fields", {**workflow, "digest": proposal["digest"]})
     offers = await _call(client, show, "find_offers", workflow)
-    await _call(client, show, "create_instances", {**workflow, "plan_id": offers["plan_id"]})
-    waited = await _call(client, show, "wait_until_ready", workflow)
-    for _ in range(10):
-        if not waited["next_call"] or waited["next_call"]["tool"] != "wait_until_ready":
-            break
-        waited = await _call(client, show, "wait_until_ready", workflow)
+    await _to_the_end(client, show, "create_instances", {**workflow, "plan_id": offers["plan_id"]})
+    waited = await _to_the_end(client, show, "wait_until_ready", workflow)
+    if not waited["instances"]:
+        raise StoppedError("nothing was rented")
     machine = waited["instances"][0]
     ssh: dict[str, Any] = machine["ssh"] or {}
+    outcome["instances"] = [item["instance_id"] for item in waited["instances"]]
+    outcome["readiness"] = machine["readiness"]
+    outcome["ssh"] = {key: ssh.get(key) for key in ("host", "port", "user")}
     show.say("agent", f"Your machine answers: {ssh.get('command')}")
     show.say("user", "Thanks, I am done with it.")
     ended = await _call(client, show, "destroy_instances", {"instance_ids": [machine["instance_id"]]})
     end = ended["instances"][0]
-    return {
-        "ok": machine["readiness"] == "gpu_ok" and end["final_state"] == "gone",
-        "tool_calls": show.calls,
-        "instances": [item["instance_id"] for item in waited["instances"]],
-        "readiness": machine["readiness"],
-        "ssh": {key: ssh.get(key) for key in ("host", "port", "user")},
-        "cost_usd": end["cost_usd"],
-        "final_state": end["final_state"],
-    }
+    outcome["cost_usd"] = end["cost_usd"]
+    outcome["final_state"] = end["final_state"]
+
+
+async def _to_the_end(client: "Client", show: Show, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Calls are bounded: repeat one as long as its answer says so."""
+    for _ in range(_MOST_REPEATS):
+        answer = await _call(client, show, tool, arguments)
+        if not answer["next_call"] or answer["next_call"]["tool"] != tool:
+            return answer
+    raise StoppedError(f"{tool} did not end")
 
 
 async def _call(client: "Client", show: Show, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call a tool and show what a person would see of it."""
+    """The structured answer of a call that has to succeed."""
+    answer, text = await _tried(client, show, tool, arguments)
+    if answer is None:
+        raise StoppedError(f"{tool} was refused: {text}")
+    return answer
+
+
+async def _tried(
+    client: "Client", show: Show, tool: str, arguments: dict[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    """Call a tool and show what a person would see of it; a refusal has a text only."""
     show.calls += 1
     told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     show.say("calls", f"{tool}({told})")
@@ -120,4 +152,4 @@ async def _call(client: "Client", show: Show, tool: str, arguments: dict[str, An
     result = await client.call_tool(tool, arguments, progress_callback=on_progress)
     text = next((block.text for block in result.content if block.type == "text"), "")
     show.say("refused" if result.is_error else "server", text)
-    return dict(result.structured_content or {})
+    return result.structured_content, text

@@ -21,12 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until the client hangs up."""
-    gc.disable()  # nothing made while starting is garbage, and looking for some takes a tenth of the time
-    from vastai_workflow.cli.wiring import RealMarket, SimulatedMarket  # noqa: PLC0415 # --help starts without it
-    from vastai_workflow.server import build_server  # noqa: PLC0415 # the same
-    from vastai_workflow.settings import Settings  # noqa: PLC0415 # the same
+    from vastai_workflow.settings import Settings  # noqa: PLC0415 # --help starts without it
 
     settings = Settings.from_environment(os.environ, state=args.store, approval=args.approval, read_only=args.read_only)
+    gc.disable()  # nothing made while starting is garbage, and looking for some takes a tenth of the time
+    from vastai_workflow.cli.wiring import RealMarket, SimulatedMarket  # noqa: PLC0415 # bad settings are told at once
+    from vastai_workflow.server import build_server  # noqa: PLC0415 # the same
+
     market = (
         SimulatedMarket(settings, seed=args.seed, speed=args.speed)
         if args.simulate
