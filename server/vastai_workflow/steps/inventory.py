@@ -41,8 +41,8 @@ async def export_inventory(
     """Text in one of `FORMATS`, of the machines whose SSH was seen to answer. Writes no file."""
     if format_ not in FORMATS:
         raise refuse("format", format_, " | ".join(FORMATS))
-    reports = await instance_status(deps, caller, instance_ids, workflow_id)
-    usable = [report for report in reports if report.host is not None and report.order is not None]
+    reports = (await instance_status(deps, caller, instance_ids, workflow_id)).reports
+    usable = [report for report in reports if _answers(report)]
     if not usable:
         raise Refusal(
             "invalid_argument",
@@ -53,6 +53,11 @@ async def export_inventory(
     included = tuple(report.instance_id for report in usable)
     left_out = tuple(report.instance_id for report in reports if report.instance_id not in included)
     return Inventory(FORMATS[format_](hosts), included, left_out)
+
+
+def _answers(report: Report) -> bool:
+    """Rented here, up, and its SSH was seen to answer (with a key whose private half is elsewhere: its port)."""
+    return report.order is not None and report.host is not None and (report.ready or report.readiness == "ssh_ok")
 
 
 def _host(deps: Deps, report: Report) -> Host:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vastai_workflow.domain.errors import ProviderError
 from vastai_workflow.domain.workflow import ChosenKey, Purpose, Workflow
-from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ports import Keys, LocalKey, Market
 from vastai_workflow.steps.purposes import Intent, spend
@@ -54,9 +54,9 @@ async def attach_ssh_key(
 ) -> tuple[Attached, ...]:
     """Attach a key: the agreed one freely to our own machines, another one only with a yes to its fingerprint."""
     require_writes(deps)
-    ids = tuple(dict.fromkeys(instance_ids))
-    opened = await open_market(deps, caller, workflow_id, ids)
-    agreed = await _agreed_keys(deps, ids)
+    machines = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    ids, opened = machines.ids, machines.opened
+    agreed = await _agreed_keys(deps, machines)
     chosen = await _chosen(deps, opened.workflow, public_key, agreed)
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
@@ -75,12 +75,12 @@ async def key_of(deps: Deps, workflow_id: str) -> ChosenKey | None:
     return None if workflow is None else workflow.ssh_key
 
 
-async def _agreed_keys(deps: Deps, instance_ids: Sequence[int]) -> dict[int, ChosenKey]:
+async def _agreed_keys(deps: Deps, chosen: Chosen) -> dict[int, ChosenKey]:
     found: dict[int, ChosenKey] = {}
-    for order in await deps.store.orders(instance_ids=instance_ids):
-        key = await key_of(deps, order.workflow_id)
-        if key is not None and order.instance_id is not None:
-            found[order.instance_id] = key
+    for item in chosen.machines:
+        key = None if item.order is None else await key_of(deps, item.order.workflow_id)
+        if key is not None:
+            found[item.instance.id] = key
     return found
 
 

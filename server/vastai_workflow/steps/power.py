@@ -1,16 +1,17 @@
 """Power: start, stop, restart; start costs money and needs a yes, recycle loses data and needs one too."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vastai_workflow.domain.errors import ProviderError, Refusal
+from vastai_workflow.domain.errors import ProviderError
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
 from vastai_workflow.domain.workflow import Purpose
-from vastai_workflow.steps.accounts import Opened, open_market
+from vastai_workflow.steps.accounts import Opened
+from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, burning
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window
@@ -35,78 +36,74 @@ async def start_instances(
     deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
 ) -> tuple[Changed, ...]:
     """Start stopped machines: billed, so each call needs a yes to these ids and this price. Sent once each."""
-    opened, chosen = await _chosen(deps, caller, instance_ids, workflow_id)
-    asleep = tuple(item for item in chosen if item.state is not State.RUNNING)
+    require_writes(deps)
+    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    asleep = tuple(item for item in chosen.machines if item.state is not State.RUNNING)
     if asleep:
-        ids = tuple(item.instance.id for item in asleep)
-        together = total([item.instance.price for item in asleep])
-        question = f"Start {', '.join(map(str, ids))} at {together} in all?"
-        active = await with_orders(deps, opened.account.id, await opened.market.instances())
-        others = [item for item in active if item.instance.id not in ids]
-        price = max(item.instance.price for item in asleep)
-        rest = burning(others) + (together - price)
-        intent = Intent(Purpose.START, ids, question, price=price, burning=rest, running=max(len(active) - 1, 0))
-        await spend(deps, caller, opened, intent)
+        await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active))
     for item in asleep:
         await reset_window(deps, item.instance.id, starting=True)
-    return tuple([await _start_one(deps, opened, item, started=item in asleep) for item in chosen])
+    return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
+
+
+def _start_intent(asleep: Sequence[ActiveInstance], active: Sequence[ActiveInstance]) -> Intent:
+    ids = tuple(item.instance.id for item in asleep)
+    together = total([item.instance.price for item in asleep])
+    price = max(item.instance.price for item in asleep)
+    rest = burning([item for item in active if item.instance.id not in ids]) + (together - price)
+    question = f"Start {', '.join(map(str, ids))} at {together} in all?"
+    return Intent(Purpose.START, ids, question, price=price, burning=rest, running=max(len(active) - 1, 0))
 
 
 async def stop_instances(
     deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
 ) -> tuple[Changed, ...]:
     """Stop machines and look until they are stopped; the disk goes on costing."""
-    opened, chosen = await _chosen(deps, caller, instance_ids, workflow_id)
-    await _yes_for_strangers(deps, caller, opened, chosen, "stop")
-    for item in chosen:
-        await opened.market.stop(item.instance.id)
-    return await _seen_stopped(deps, opened, [item.instance.id for item in chosen])
+    require_writes(deps)
+    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    await _yes_for_strangers(deps, caller, chosen, "stop")
+    reasons = {i: await _failure(chosen.opened.market.stop(i)) for i in chosen.ids}
+    return await _seen_stopped(deps, chosen.opened, chosen.ids, reasons)
 
 
 async def restart_instances(
     deps: Deps, caller: Caller, instance_ids: Sequence[int], mode: str, workflow_id: str | None
 ) -> tuple[Changed, ...]:
     """Reboot, or recycle: a new container on the same GPU, which loses the old one's data and needs a yes."""
-    opened, chosen = await _chosen(deps, caller, instance_ids, workflow_id)
-    ids = tuple(item.instance.id for item in chosen)
-    if mode == "recycle":
-        question = f"Recycle {', '.join(map(str, ids))}? The data in the containers is lost."
-        await spend(deps, caller, opened, Intent(Purpose.RECYCLE, ids, question, detail="recycle"))
-    else:
-        await _yes_for_strangers(deps, caller, opened, chosen, "reboot")
-    for item in chosen:
-        await reset_window(deps, item.instance.id, starting=True)
-        if mode == "recycle":
-            await opened.market.recycle(item.instance.id)
-            await deps.prober.forget(item.instance.id)
-        else:
-            await opened.market.reboot(item.instance.id)
-    return await _seen(deps, opened, ids)
-
-
-async def _chosen(
-    deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
-) -> tuple[Opened, tuple[ActiveInstance, ...]]:
     require_writes(deps)
-    ids = tuple(dict.fromkeys(instance_ids))
-    opened = await open_market(deps, caller, workflow_id, ids)
-    active = {a.instance.id: a for a in await with_orders(deps, opened.account.id, await opened.market.instances())}
-    unseen = [i for i in ids if i not in active]
-    if unseen:
-        raise Refusal("not_yours", f"got {unseen[0]}, which this key does not see; nothing was sent")
-    return opened, tuple(active[i] for i in ids)
+    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    if mode == "recycle":
+        question = f"Recycle {', '.join(map(str, chosen.ids))}? The data in the containers is lost."
+        await spend(deps, caller, chosen.opened, Intent(Purpose.RECYCLE, chosen.ids, question, detail="recycle"))
+    else:
+        await _yes_for_strangers(deps, caller, chosen, "reboot")
+    market = chosen.opened.market
+    reasons: dict[int, str | None] = {}
+    for i in chosen.ids:
+        await reset_window(deps, i, starting=True)
+        if mode == "recycle":
+            await deps.prober.forget(i)
+        reasons[i] = await _failure(market.recycle(i) if mode == "recycle" else market.reboot(i))
+    return await _seen(deps, chosen.opened, chosen.ids, reasons)
 
 
-async def _yes_for_strangers(
-    deps: Deps, caller: Caller, opened: Opened, chosen: Sequence[ActiveInstance], verb: str
-) -> None:
-    strangers = [item for item in chosen if not item.ours]
+async def _failure(sending: Awaitable[None]) -> str | None:
+    """Why a request for one machine failed; the others of the call are still asked for."""
+    try:
+        await sending
+    except ProviderError as error:
+        return f"{error.message} ({error.code})"
+    return None
+
+
+async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: str) -> None:
+    strangers = [item for item in chosen.machines if not item.ours]
     if not strangers:
         return
     named = ", ".join(f"{item.instance.id} ({item.label!r})" for item in strangers)
     question = f"{verb.capitalize()} {named}? This server did not rent them."
     ids = tuple(item.instance.id for item in strangers)
-    await spend(deps, caller, opened, Intent(Purpose.END, ids, question, detail=verb))
+    await spend(deps, caller, chosen.opened, Intent(Purpose.END, ids, question, detail=verb))
 
 
 async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, started: bool) -> Changed:
@@ -117,7 +114,7 @@ async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, starte
             await opened.market.start(instance_id)
         except ProviderError as error:
             reason = await _not_started(opened, instance_id, error)
-    return (await _seen(deps, opened, (instance_id,), reason))[0]
+    return (await _seen(deps, opened, (instance_id,), {instance_id: reason}))[0]
 
 
 async def _not_started(opened: Opened, instance_id: int, error: ProviderError) -> str:
@@ -131,24 +128,28 @@ async def _not_started(opened: Opened, instance_id: int, error: ProviderError) -
     return "its GPU is taken by somebody else; the queued start was cancelled"
 
 
-async def _seen_stopped(deps: Deps, opened: Opened, ids: Sequence[int]) -> tuple[Changed, ...]:
+async def _seen_stopped(
+    deps: Deps, opened: Opened, ids: Sequence[int], reasons: Mapping[int, str | None]
+) -> tuple[Changed, ...]:
     deadline = deps.clock.now() + _STOP_WAIT_S
     while True:
-        seen = await _seen(deps, opened, ids)
+        seen = await _seen(deps, opened, ids, reasons)
         if all(item.state == State.STOPPED for item in seen) or deps.clock.now() + _LOOK_EVERY_S > deadline:
             return seen
         await deps.clock.sleep(_LOOK_EVERY_S)
 
 
-async def _seen(deps: Deps, opened: Opened, ids: Sequence[int], reason: str | None = None) -> tuple[Changed, ...]:
+async def _seen(
+    deps: Deps, opened: Opened, ids: Sequence[int], reasons: Mapping[int, str | None]
+) -> tuple[Changed, ...]:
     by_id = {instance.id: instance for instance in await opened.market.instances()}
     found: list[Changed] = []
     for instance_id in ids:
         instance = by_id.get(instance_id)
         if instance is None:
-            found.append(Changed(instance_id, State.UNKNOWN, None, reason or "not in the list"))
+            found.append(Changed(instance_id, State.UNKNOWN, None, reasons[instance_id] or "not in the list"))
             continue
         window = await deps.store.window(instance_id)
         seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
-        found.append(Changed(instance_id, seen.state, await metered(deps, instance), reason))
+        found.append(Changed(instance_id, seen.state, await metered(deps, instance), reasons[instance_id]))
     return tuple(found)

@@ -28,6 +28,7 @@ _LOOK_EVERY_S: Final = 1.0
 _PROBE_S: Final = 10.0
 _LOCK_WAIT_S: Final = 0.0
 _MSG_CAP: Final = 160
+_NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Waited:
     @property
     def over(self) -> bool:
         """Nothing more will change by waiting."""
-        return self.settled and all(report.ready or report.failed for report in self.reports)
+        return self.settled and all(report.ready or report.failed or report.order is None for report in self.reports)
 
 
 async def wait_until_ready(
@@ -94,7 +95,8 @@ async def _look(
     ]
     known = {report.instance_id for report in reports}
     reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
-    reports += [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
+    strangers = [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
+    reports += [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
     unsettled = any(order.state in UNSETTLED for order in orders)
     return Waited(tuple(reports), not unsettled, notes.notes)
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vastai_workflow.domain.ledger import Order, OrderState
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.lifecycle import BILLS_GPU, Condition, State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate, storage_rate
@@ -62,9 +62,15 @@ class Report:
         return f"ssh -p {self.port}{identity} root@{self.host}"
 
 
-async def instance_status(
-    deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
-) -> tuple[Report, ...]:
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Some machines, and the workflow of an order that may have rented unseen (None: every order is settled)."""
+
+    reports: tuple[Report, ...]
+    unsettled: str | None
+
+
+async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None) -> Status:
     """The machines asked for, or every machine of the account; one list, no probe."""
     opened = await open_market(deps, caller, workflow_id, instance_ids)
     instances = await opened.market.instances()
@@ -73,13 +79,12 @@ async def instance_status(
     if workflow_id is not None and not instance_ids:
         instance_ids = [i for i, order in orders.items() if order.workflow_id == workflow_id]
     by_id = {instance.id: instance for instance in instances}
-    wanted = instance_ids or tuple(by_id)
-    return tuple(
-        [
-            await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
-            for i in wanted
-        ]
-    )
+    wanted = instance_ids or (tuple(by_id) if workflow_id is None else ())
+    reports = [
+        await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
+        for i in wanted
+    ]
+    return Status(tuple(reports), next((order.workflow_id for order in kept if order.state in UNSETTLED), None))
 
 
 async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Report:

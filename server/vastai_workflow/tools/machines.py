@@ -8,10 +8,20 @@ from pydantic import Field
 
 from vastai_workflow.tools import results
 from vastai_workflow.tools.on_first_use import on_first_use
-from vastai_workflow.tools.surface import Ctx, Id, Ids, OptionalWorkflowId, Tool, answer, caller_of, deps_of
+from vastai_workflow.tools.surface import (
+    Ctx,
+    Id,
+    Ids,
+    OptionalWorkflowId,
+    Tool,
+    answer,
+    caller_of,
+    deps_of,
+    in_words,
+    next_call,
+)
 
 with on_first_use():
-    from vastai_workflow.domain import lifecycle
     from vastai_workflow.steps import destroy, keys, power, status
     from vastai_workflow.tools import render
 
@@ -20,12 +30,18 @@ async def instance_status(
     ctx: Ctx, instance_ids: list[Id] | None = None, workflow_id: OptionalWorkflowId = None
 ) -> Annotated[CallToolResult, results.Instances]:
     """State, cost so far and login of some machines, or of all that the key sees."""
-    reports = await status.instance_status(await deps_of(ctx), caller_of(ctx), tuple(instance_ids or ()), workflow_id)
+    seen = await status.instance_status(await deps_of(ctx), caller_of(ctx), tuple(instance_ids or ()), workflow_id)
+    after = None if seen.unsettled is None else next_call("wait_until_ready", workflow_id=seen.unsettled)
     result = results.Instances(
-        instances=[render.instance_row(report) for report in reports], settled=True, notes=[], next_call=None
+        instances=[render.instance_row(report) for report in seen.reports],
+        settled=after is None,
+        notes=[],
+        next_call=after,
     )
-    lines = [render.instance_words(report) for report in reports] or ["No machine runs."]
-    return answer("\n".join(lines), result)
+    lines = [render.instance_words(report) for report in seen.reports] or ["No machine runs."]
+    if after is not None:
+        lines.append(render.UNSETTLED_WORDS)
+    return answer("\n".join(lines) + in_words(after), result)
 
 
 async def attach_ssh_key(
@@ -73,11 +89,10 @@ async def destroy_instances(
 ) -> Annotated[CallToolResult, results.Changes]:
     """End machines for good and see that they are gone; data is lost. Machines not rented here need a yes."""
     ends = await destroy.destroy_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
-    states = lifecycle.State
     rows = [
         results.ChangedRow(
             instance_id=end.instance_id,
-            state=states.GONE if end.final_state == "gone" else states.UNKNOWN if end.cost is None else states.ENDING,
+            state=end.state,
             final_state=end.final_state,
             cost_usd=None if end.cost is None else end.cost.number(),
             reason=end.reason,

@@ -17,6 +17,7 @@ from vastai_workflow.tools import results
 
 _DAY_H = 24
 _SHOWN_ACTIVE = 20
+UNSETTLED_WORDS = "An order is not settled yet: it may have rented. Nothing more is rented until it is."
 
 
 def field_rows(workflow: Workflow) -> list[results.FieldRow]:

@@ -133,7 +133,7 @@ async def wait_until_ready(
             f"Ask the user about {', '.join(map(str, failed))}: look at the logs, destroy, or try the next offer?"
         )
     if not waited.settled:
-        lines.append("An order is not settled yet: it may have rented. Nothing more is rented until it is.")
+        lines.append(render.UNSETTLED_WORDS)
     lines += [f"note: {note}" for note in waited.notes]
     return answer("\n".join(lines) + in_words(after), result)
 
