@@ -15,6 +15,17 @@ WRITES = frozenset(
 """The market's operations that change something."""
 
 
+class Heard:
+    """A listener for progress."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        """Keep the line."""
+        self.lines.append(message or "")
+
+
 def arm(s: Stack, name: str, *, operation: str = "", nth: int = 1, times: int = 1, **settings: Value) -> None:
     """Schedule a fault from now on."""
     simulator_of(s.app).schedule.add(Fault(name, operation=operation, nth=nth, times=times, **settings))

@@ -1,0 +1,119 @@
+"""More than one machine by one yes: all or nothing, or as many as come."""
+
+import pytest
+
+from tests.stack import stack
+from tests.tools.acts import arm, planned, settled, states
+from vastai_workflow.domain.caps import Caps
+
+
+@pytest.mark.requirement("FLEET-1")
+async def test_above_one_machine_the_fleet_policy_is_asked_before_a_yes() -> None:
+    async with stack() as s:
+        proposal = await s.call("propose_fields", count=2)
+        assert "fleet" in proposal["missing"]
+        noted = await s.call("confirm_fields", workflow_id=proposal["workflow_id"], digest=proposal["digest"])
+        assert noted["confirmation"] is None
+        assert noted["missing"] == ["fleet"]
+
+
+@pytest.mark.requirement("FLEET-1")
+@pytest.mark.parametrize("fleet", ["all_or_nothing", "best_effort"])
+async def test_one_yes_rents_the_whole_count_on_distinct_machines(fleet: str) -> None:
+    async with stack() as s:
+        _, machines = await s.ready(count=3, fleet=fleet)
+        assert s.running() == machines
+        assert len({s.world.instances[one].machine.id for one in machines}) == 3
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_best_effort_keeps_what_came() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="best_effort")
+        arm(s, "refuse", nth=2, code="insufficient_credit")
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented", "refused"]
+        assert len(s.running()) == 1
+        assert any("credit" in note for note in made["notes"])
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_releases_what_came_when_the_rest_is_refused() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        arm(s, "refuse", nth=2, code="insufficient_credit")
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["released", "refused"]
+        assert any("all or nothing" in note for note in made["notes"])
+        s.clock.advance(10)
+        s.world.settle()
+        assert s.running() == []
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_releases_what_came_once_an_unclear_order_is_seen_not_to_have_rented() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        arm(s, "drop_request", nth=2)
+        assert states(await s.call("create_instances", **create)) == ["rented", "unknown"]
+        waited = await settled(s, create["workflow_id"])
+        assert any("all or nothing" in note for note in waited["notes"])
+        s.clock.advance(10)
+        s.world.settle()
+        assert s.running() == []
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_leaves_the_others_when_the_user_ends_one() -> None:
+    async with stack() as s:
+        workflow_id, [one, other] = await s.ready(count=2, fleet="all_or_nothing")
+        await s.call("destroy_instances", instance_ids=[one])
+        s.clock.advance(600)
+        await s.call("wait_until_ready", workflow_id=workflow_id)
+        assert s.running() == [other]
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_sends_nothing_when_too_few_offers_are_left() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        for ask in s.world.market.free_asks()[1:]:
+            ask.machine.price *= 3
+        refusal = await s.refusal("create_instances", **create)
+        assert refusal["code"] == "no_offers"
+        assert s.creates_sent() == 0
+
+
+@pytest.mark.requirement("GATE-6")
+async def test_a_cap_that_is_reached_in_the_middle_drops_the_rest() -> None:
+    async with stack(caps=Caps(max_instances=1)) as s:
+        create = await planned(s, count=2, fleet="best_effort")
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented", "dropped"]
+        assert any("operator" in note for note in made["notes"])
+        assert s.creates_sent() == 1
+
+
+@pytest.mark.requirement("ONCE-8")
+async def test_a_fleet_too_big_for_one_call_is_gone_on_with_and_sends_no_order_twice() -> None:
+    async with stack() as s:
+        create = await planned(s, count=4, fleet="best_effort")
+        arm(s, "delay", seconds=25.0, times=0)
+        first = await s.call("create_instances", **create)
+        assert "planned" in states(first)
+        assert first["next_call"]["tool"] == "create_instances"
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 4
+        assert s.creates_sent() == len(s.running()) == 4
+
+
+@pytest.mark.requirement("ONCE-8")
+async def test_what_was_not_sent_when_the_yes_expired_is_dropped_and_reported() -> None:
+    async with stack() as s:
+        create = await planned(s, count=4, fleet="best_effort")
+        arm(s, "delay", seconds=25.0, times=0)
+        first = await s.call("create_instances", **create)
+        s.clock.advance(1800)
+        made = await s.call("create_instances", **create)
+        assert states(made).count("dropped") == states(first).count("planned") > 0
+        assert s.creates_sent() == states(first).count("rented")
