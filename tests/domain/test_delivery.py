@@ -21,6 +21,7 @@ CEILING = Decimal("0.5")
         ({"gpu_ram_mb": 22107}, "got 22107 MB of GPU memory, agreed 24564 MB"),
         ({"gpu_ram_mb": 1}, "got 1 MB of GPU memory, agreed 24564 MB"),
         ({"disk_gb": Decimal("63.999")}, "got 63.999 GB of disk, agreed 64 GB"),
+        ({"disk_gb": Decimal("0.5")}, "got 0.5 GB of disk, agreed 64 GB"),
         ({"price": Rate(CEILING + MICRO)}, "agreed at most $0.50/h"),
         ({"price": Rate.of("0.75")}, "got $0.75/h, agreed at most $0.50/h"),
     ],
@@ -30,6 +31,11 @@ def test_a_fault_says_what_came_and_what_was_agreed(changes: dict[str, Any], fau
     assert len(found.faults) == 1
     assert fault in found.faults[0]
     assert found.warnings == ()
+
+
+def test_memory_may_be_a_tenth_less_and_no_more() -> None:
+    assert compare(an_order(gpu_ram_mb=24000), an_instance(gpu_ram_mb=21600)).faults == ()
+    assert len(compare(an_order(gpu_ram_mb=24000), an_instance(gpu_ram_mb=21599)).faults) == 1
 
 
 def test_fewer_gpus_are_a_fault_too() -> None:

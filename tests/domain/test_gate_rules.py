@@ -128,6 +128,7 @@ PASSING: list[tuple[Rule, dict[str, Any]]] = [
     (gate.under_ceiling, {"price": CEILING}),
     (gate.under_caps, {"caps": Caps(max_price_per_hour=CEILING)}),
     (gate.under_caps, {"caps": Caps(max_total_per_hour=ABOVE), "burning": Rate(MICRO)}),
+    (gate.under_caps, {"caps": Caps(max_instances=1)}),
     (gate.under_caps, {"caps": Caps(max_instances=3), "running": 2}),
     (gate.under_caps, {"burning": Rate.of(1000), "running": 1000}),
 ]

@@ -15,6 +15,7 @@ from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     TRANSITIONS,
     UNSETTLED,
+    VISIBILITY_S,
     IllegalMoveError,
     Order,
     OrderFacts,
@@ -116,6 +117,10 @@ def test_only_a_machine_of_the_orders_time_can_be_its_machine(
     sent_at: float | None, start_date: float | None, *, fits: bool
 ) -> None:
     assert an_order(created_at=NOW, sent_at=sent_at).can_have_made(start_date) is fits
+
+
+def test_how_long_a_new_machine_may_stay_unseen() -> None:
+    assert (CREATE_TIMEOUT_S, VISIBILITY_S, CLOCK_SKEW_S) == (60, 60, 120)
 
 
 def test_an_order_is_frozen_strict_and_survives_json() -> None:

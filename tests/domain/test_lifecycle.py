@@ -115,7 +115,7 @@ def test_a_running_machine_is_not_judged_by_a_stale_text() -> None:
         ("success, running pytorch/pytorch_latest/ssh", None),
         ("OCI runtime create failed: nvidia", "oci runtime create failed"),
         ("manifest unknown, no space left", "manifest unknown"),
-        ("x" * 3990 + "no space left", None),
+        ("x" * 3988 + "no space left", None),
         ("x" * 3987 + "no space left", "no space left"),
     ],
 )

@@ -12,7 +12,7 @@ from tests.domain.values import MICRO, THOROUGH, agreed_values, an_offer
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.market import Offer, OfferQuery
 from vastai_workflow.domain.money import ZERO, Rate, Usd
-from vastai_workflow.domain.plan import choose, default_ceiling, mismatches, outlook, query, rank
+from vastai_workflow.domain.plan import PLAN_LIFE_S, choose, default_ceiling, mismatches, outlook, query, rank
 
 WANTED = OfferQuery(disk_gb=64, gpu_name="RTX 4090", num_gpus=1)
 
@@ -127,6 +127,10 @@ def test_the_ceiling_is_allowed_and_a_millionth_more_is_not() -> None:
     assert mismatches(offer, WANTED, Rate.of("0.4")) == ()
     assert len(mismatches(offer, WANTED, Rate(Decimal("0.4") - MICRO))) == 1
     assert mismatches(an_offer(price="0.61"), WANTED, Rate.of("0.6")) == ("got $0.61/h, allowed $0.60/h",)
+
+
+def test_a_plans_prices_are_good_for_ten_minutes() -> None:
+    assert PLAN_LIFE_S == 10 * 60
 
 
 def test_every_mismatch_is_told() -> None:

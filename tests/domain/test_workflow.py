@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.domain.values import DIGEST, NOW, a_plan, a_workflow, a_yes
-from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, FieldState, Purpose, Workflow
+from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, FieldState, Purpose, Workflow
 
 SECRET = "hf_s3cr3t_value"
 
@@ -29,6 +29,14 @@ def test_a_yes_counts_until_it_expires_or_is_spent(changes: dict[str, Any], coun
 
 def test_a_yes_lasts_half_an_hour() -> None:
     assert CONFIRMATION_LIFE_S == 30 * 60
+
+
+def test_a_yes_gives_one_place_where_nothing_else_is_said() -> None:
+    bare = Confirmation(
+        confirmation_id="c", purpose=Purpose.RENT, digest="d", account_id=7, by="me", at=NOW, expires_at=NOW + 1
+    )
+    assert bare.places == 1
+    assert bare.ceiling_per_hour is None
 
 
 def test_the_newest_yes_of_a_purpose_and_a_digest_is_found() -> None:
