@@ -25,7 +25,7 @@ class FieldRow(Result):
     """One field of the proposal."""
 
     name: str
-    value: Any
+    value: bool | int | float | str | list[str] | dict[str, str]
     status: Literal["proposed", "confirmed"]
     source: Literal["default", "given", "account", "plan"]
 
