@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.node import NodePackages
 from tests.interop.official import OfficialCli, Simulator, installed, simulating
 
 
@@ -18,3 +19,9 @@ def simulator() -> Iterator[Simulator]:
     """A simulator on this machine, fast enough that nobody waits for a boot."""
     with simulating("--speed", "200") as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> NodePackages:
+    """Node 22 with the Inspector, the conformance suite and the TypeScript client."""
+    return NodePackages.installed(tmp_path_factory.mktemp("node"))
