@@ -154,6 +154,7 @@ def test_every_field_has_bad_values() -> None:
         ("ports", ["80"] * 65, "65 of them", "up to 64 of"),
         ("label", "a\nb", r"got 'a\nb'", "one line"),
         ("gpu_name", "_", "got '_'", "a GPU's name"),
+        ("env", {"MY-NAME=x": ""}, "got 'MY-NAME'", "an object of NAME: text"),
     ],
 )
 def test_a_refusal_is_exact(name: str, value: Any, got: str, allowed: str) -> None:
@@ -173,7 +174,13 @@ def test_a_refusal_is_exact(name: str, value: Any, got: str, allowed: str) -> No
         ("num_gpus", 1, 1),
         ("num_gpus", 64, 64),
         ("verified", False, False),
+        ("min_vram_gb", 1, 1),
         ("min_vram_gb", 1024, 1024),
+        ("min_inet_down_mbps", 1, 1),
+        ("count", 1, 1),
+        ("onstart", ":", ":"),
+        ("onstart", "x" * 4096, "x" * 4096),
+        ("ports", ["1:65535"], ["1:65535"]),
         ("regions", "us", ["US"]),
         ("regions", ["us", "DE", "US"], ["DE", "US"]),
         ("regions", [], []),
@@ -367,6 +374,7 @@ def test_a_fingerprint_tells_a_change_without_telling_the_value() -> None:
     assert kept == fields.fingerprint(SECRET, "w1")
     assert kept not in {fields.fingerprint(SECRET + "x", "w1"), fields.fingerprint(SECRET, "w2")}
     assert SECRET not in kept
+    assert len(kept) == 16
 
 
 def test_a_value_of_env_is_never_shown() -> None:

@@ -141,7 +141,7 @@ def _ports(name: str, value: Any) -> list[str]:
 
 
 def _port(name: str, item: Any, allowed: str) -> str:
-    match = _PORT.fullmatch(str(item)) if isinstance(item, str | int) and not isinstance(item, bool) else None
+    match = _PORT.fullmatch(str(item)) if isinstance(item, str | int) else None
     if not match:
         raise refuse(name, item, allowed)
     outer, inner, protocol = match.group(1), match.group(2) or match.group(1), match.group(3)
