@@ -1,6 +1,7 @@
 """Counts o200k tokens without a network: the package `bpe-openai` (extra `bench`) brings its vocabulary along."""
 
 import json
+import warnings
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,9 @@ from bpe_openai import Encoding, get_encoding  # pyright: ignore[reportMissingTy
 
 @cache
 def _encoding() -> Encoding:
-    return get_encoding("o200k_base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its way to its own data is, on some versions of Python
+        return get_encoding("o200k_base")
 
 
 def count(text: str) -> int:
