@@ -3,15 +3,18 @@
 import json
 import warnings
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bpe_openai import Encoding, get_encoding  # pyright: ignore[reportMissingTypeStubs] # typed, without saying so
+if TYPE_CHECKING:
+    from bpe_openai import Encoding  # pyright: ignore[reportMissingTypeStubs] # typed, without saying so
 
 
 @cache
-def _encoding() -> Encoding:
+def _encoding() -> "Encoding":
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its way to its own data is, on some versions of Python
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its way to its own data, on some versions of Python
+        from bpe_openai import get_encoding  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs] # the warning comes here
+
         return get_encoding("o200k_base")
 
 
