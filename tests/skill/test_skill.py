@@ -57,7 +57,6 @@ def test_the_body_is_short() -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")  # inside the tokenizer's package
 def test_the_body_is_short_in_tokens_too() -> None:
     from bench.tokens import count  # noqa: PLC0415 # its package is not there in a plain test run
 
