@@ -80,8 +80,9 @@ def order(state: OrderState) -> Order:
         (PLANNED, [order(OrderState.RENTED)], Stage.LIVE),
         (PLANNED, [order(OrderState.RELEASED), order(OrderState.RENTED)], Stage.LIVE),
         (PLANNED, [order(OrderState.RELEASED)], Stage.OVER),
-        (PLANNED, [order(OrderState.REFUSED), order(OrderState.DROPPED)], Stage.OVER),
-        (PLANNED, [order(OrderState.NOT_RENTED)], Stage.OVER),
+        (PLANNED, [order(OrderState.REFUSED), order(OrderState.DROPPED)], Stage.PLANNED),
+        (PLANNED, [order(OrderState.NOT_RENTED)], Stage.PLANNED),
+        (a_workflow(), [order(OrderState.NOT_RENTED)], Stage.OVER),
     ],
 )
 def test_where_a_workflow_stands(workflow: Workflow, orders: list[Order], stage: Stage) -> None:

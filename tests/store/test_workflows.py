@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -40,6 +41,7 @@ BY_HINT: dict[Any, st.SearchStrategy[Any]] = {
     float | None: st.none() | TIMES,
     Decimal: MONEY,
     Decimal | None: st.none() | MONEY,
+    Mapping[str, Any]: st.dictionaries(st.text(), JSON, max_size=3),
     tuple[int, ...]: st.lists(IDS, max_size=3).map(tuple),
 }
 

@@ -5,6 +5,8 @@ import pytest
 from tests.stack import stack
 from tests.tools.acts import arm, planned, settled, states
 from vastai_workflow.domain.caps import Caps
+from vastai_workflow.steps.fleets import IN_USE_AFTER_S
+from vastai_workflow.steps.ports import ProbeReport
 
 
 @pytest.mark.requirement("FLEET-1")
@@ -55,12 +57,26 @@ async def test_all_or_nothing_releases_what_came_once_an_unclear_order_is_seen_n
     async with stack() as s:
         create = await planned(s, count=2, fleet="all_or_nothing")
         arm(s, "drop_request", nth=2)
+        s.prober.reports = [ProbeReport("none", reason="refused")] * 1000
         assert states(await s.call("create_instances", **create)) == ["rented", "unknown"]
         waited = await settled(s, create["workflow_id"])
         assert any("all or nothing" in note for note in waited["notes"])
         s.clock.advance(10)
         s.world.settle()
         assert s.running() == []
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_asks_the_user_about_a_machine_that_may_be_in_use_by_now() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        arm(s, "drop_request", nth=2)
+        await s.call("create_instances", **create)
+        await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
+        s.clock.advance(IN_USE_AFTER_S)
+        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"])
+        assert any("Ask the user: keep or destroy?" in note for note in waited["notes"])
+        assert len(s.running()) == 1
 
 
 @pytest.mark.requirement("FLEET-2")

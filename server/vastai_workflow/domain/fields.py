@@ -6,7 +6,7 @@ A field's value is kept in canonical JSON form (decimals as strings), so that a 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, cast
@@ -249,9 +249,15 @@ def shown(name: str, value: Any) -> Any:
     return value
 
 
-def digest(values: Mapping[str, Any], *, account_id: int | None) -> str:
-    """What a yes is bound to: every field (the label, the SSH key and the ceiling are fields) and the account."""
-    return digest_of({"fields": dict(values), "account": account_id})
+def digest(
+    values: Mapping[str, Any], *, account_id: int | None, workflow_id: str = "", active: Sequence[int] = ()
+) -> str:
+    """What a yes is bound to: every field (label, SSH key and ceiling are fields), the account, and what was shown.
+
+    With the workflow and the machines that ran in it, so that a yes to one question is none to another.
+    """
+    shown_with = {"account": account_id, "workflow": workflow_id, "active": sorted(active)}
+    return digest_of({"fields": dict(values), **shown_with})
 
 
 def fingerprint(secret: str, salt: str) -> str:

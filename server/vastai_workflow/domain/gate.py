@@ -73,8 +73,8 @@ STAGES: Final[Mapping[Stage, Mapping[Event, Stage | str]]] = {
         Event.FIND_OFFERS: Stage.ORDERING,
         Event.CREATE: Stage.LIVE,
         Event.WAIT: Stage.LIVE,
-        Event.DESTROY: Stage.OVER,
-        Event.EXPIRE: Stage.OVER,
+        Event.DESTROY: Stage.ORDERING,
+        Event.EXPIRE: Stage.ORDERING,
     },
     Stage.LIVE: {
         Event.PROPOSE: Stage.LIVE,
@@ -86,7 +86,7 @@ STAGES: Final[Mapping[Stage, Mapping[Event, Stage | str]]] = {
         Event.EXPIRE: Stage.LIVE,
     },
     Stage.OVER: {
-        Event.PROPOSE: Stage.PROPOSED,
+        Event.PROPOSE: Stage.OVER,
         Event.CONFIRM: Stage.CONFIRMED,
         Event.FIND_OFFERS: Stage.PLANNED,
         Event.CREATE: Stage.ORDERING,
@@ -104,13 +104,16 @@ def stage_of(workflow: Workflow, orders: Sequence[Order], now: float) -> Stage:
         return Stage.ORDERING
     if any(order.live for order in orders):
         return Stage.LIVE
-    if orders:
-        return Stage.OVER
     confirmation = workflow.confirmation(Purpose.RENT, workflow.digest)
-    if confirmation is None or not confirmation.open_at(now) or unconfirmed(workflow):
-        return Stage.PROPOSED
+    if confirmation is None or not confirmation.open_at(now) or unconfirmed(workflow) or _spent(confirmation, orders):
+        return Stage.OVER if orders else Stage.PROPOSED
     planned = any(plan.digest == workflow.digest and now < plan.expires_at for plan in workflow.plans)
     return Stage.PLANNED if planned else Stage.CONFIRMED
+
+
+def _spent(confirmation: Confirmation, orders: Sequence[Order]) -> bool:
+    of_it = [order for order in orders if order.confirmation_id == confirmation.confirmation_id]
+    return sum(order.holds_place for order in of_it) >= confirmation.places
 
 
 def unconfirmed(workflow: Workflow) -> tuple[str, ...]:

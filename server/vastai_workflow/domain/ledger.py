@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.workflow import ChosenKey
 
 
 class OrderState(StrEnum):
@@ -64,6 +65,7 @@ class Order(BaseModel):
     """One machine to rent. Money in $/h, times in Unix seconds.
 
     `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
+    `ssh_key`, `fleet` and `places` are those of the yes.
     `reply_error`: the create's reply was an error, and named a machine all the same.
     """
 
@@ -96,6 +98,9 @@ class Order(BaseModel):
     reason: str | None = None
     reply_error: str | None = None
     warnings: tuple[str, ...] = ()
+    ssh_key: ChosenKey | None = None
+    fleet: str | None = None
+    places: int = 1
 
     @property
     def price(self) -> Rate:

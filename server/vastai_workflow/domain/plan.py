@@ -1,6 +1,6 @@
 """Choosing: which offers fit what was agreed, in which order, which are taken, and what that costs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -94,10 +94,7 @@ def choose(ranked: Sequence[Offer], count: int, policy: str) -> tuple[Offer, ...
 
     Refusal `no_offers` where there are too few, `single_match` where the policy would skip the only one.
     """
-    best: dict[int, Offer] = {}
-    for offer in ranked:
-        best.setdefault(offer.machine_id, offer)
-    distinct = tuple(best.values())
+    distinct = by_machine(ranked)
     if not distinct:
         raise Refusal("no_offers", "no offer fits the filter now")
     if policy == "second_cheapest" and len(distinct) == 1:
@@ -107,6 +104,21 @@ def choose(ranked: Sequence[Offer], count: int, policy: str) -> tuple[Offer, ...
     if len(taken) < count:
         raise Refusal("no_offers", f"got {len(taken)} fitting machines, needed {count}")
     return taken[:count]
+
+
+def by_machine(ranked: Sequence[Offer]) -> tuple[Offer, ...]:
+    """The best offer of each machine, in the order of the ranking."""
+    best: dict[int, Offer] = {}
+    for offer in ranked:
+        best.setdefault(offer.machine_id, offer)
+    return tuple(best.values())
+
+
+def candidates(ranked: Sequence[Offer], policy: str, used: Collection[int]) -> tuple[Offer, ...]:
+    """What may stand in for a gone offer: machines not `used`, and none that the policy skips."""
+    distinct = by_machine(ranked)
+    allowed = distinct[1:] if policy == "second_cheapest" else distinct
+    return tuple(offer for offer in allowed if offer.machine_id not in used)
 
 
 def default_ceiling(chosen: Sequence[Offer], cap: Rate | None) -> Rate:

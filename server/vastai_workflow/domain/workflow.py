@@ -44,7 +44,10 @@ class ChosenKey(_Value):
 
 
 class Confirmation(_Value):
-    """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call."""
+    """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call.
+
+    A `rent` keeps what was agreed, `values` and `ssh_key`: the create's body is built from these, not from the draft.
+    """
 
     confirmation_id: str
     purpose: Purpose
@@ -58,6 +61,8 @@ class Confirmation(_Value):
     instance_ids: tuple[int, ...] = ()
     detail: str = ""
     acknowledged: tuple[int, ...] = ()
+    values: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+    ssh_key: ChosenKey | None = None
     spent_at: float | None = None
 
     def open_at(self, now: float) -> bool:
@@ -95,6 +100,11 @@ class Question(_Value):
     account_id: int
     ceiling_per_hour: Decimal | None = None
     detail: str = ""
+    asked_at: float = 0.0
+
+    def open_at(self, now: float) -> bool:
+        """Whether it can still be answered: a question lives as long as a yes."""
+        return self.asked_at <= now < self.asked_at + CONFIRMATION_LIFE_S
 
 
 class Shown(_Value):
@@ -102,10 +112,14 @@ class Shown(_Value):
 
     digest: str
     values: Mapping[str, Any]
+    active: tuple[int, ...] = ()
 
 
 class Workflow(_Value):
-    """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`."""
+    """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`.
+
+    `asked_active`: machines that a refusal named later, which the user may acknowledge too.
+    """
 
     workflow_id: str
     owner: str
@@ -119,6 +133,7 @@ class Workflow(_Value):
     price_shown: bool = False
     shown_at: float = 0.0
     shown_active: tuple[int, ...] = ()
+    asked_active: tuple[int, ...] = ()
     shown: tuple[Shown, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     plans: tuple[Plan, ...] = ()

@@ -1,21 +1,22 @@
 """Create: rent a plan once. The same plan again sends nothing twice; it goes on with what is still planned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vastai_workflow.domain.errors import CATALOGUE, ProviderError, Refusal, call
+from vastai_workflow.domain.errors import CATALOGUE, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.plan import candidates
 from vastai_workflow.domain.workflow import Confirmation, Plan, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.destroy import CALL_BUDGET_S
 from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
-from vastai_workflow.steps.orders import Run, gate_for, look_again, newest_rent, place_all
+from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import search, under
 from vastai_workflow.steps.writes import require_writes
 
@@ -54,13 +55,19 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
     values = workflow.values
     ranked = await search(opened.market, values)
     if "max_price_per_hour" in values:
-        ranked = under(ranked, Rate.of(values["max_price_per_hour"]))
+        try:
+            ranked = under(ranked, Rate.of(values["max_price_per_hour"]))
+        except Refusal as shortage:
+            own = await _own_orders(deps, workflow, plan)
+            if not any(order.holds_place for order in own):
+                raise
+            return Created(workflow.workflow_id, own, stopped=shortage.message, planned_left=True)
     deadline = deps.clock.now() + CALL_BUDGET_S
     run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, ())
     await look_again(run)
     if not await _own_orders(deps, workflow, plan):
         await _admit(run, workflow, plan)
-    run.notes.extend(await ensure_account_key(opened.market, deps.keys, workflow))
+    run.notes.extend(await _agreed_key_on_account(run, plan))
     try:
         await place_all(run)
         if any(order.live for order in await _own_orders(deps, workflow, plan)):
@@ -70,7 +77,7 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
         run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)
     if run.stopped_by is not None and not any(order.holds_place for order in orders):
-        raise run.stopped_by
+        raise await _explained(run, workflow, run.stopped_by)
     stopped = None if run.stopped_by is None else run.stopped_by.message
     left = any(order.state is OrderState.PLANNED for order in orders)
     return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
@@ -80,7 +87,7 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
     """The gate for the first order, before anything is written; then all of the plan's orders, as planned."""
     if run.deps.clock.now() >= plan.expires_at:
         raise Refusal("plan_expired", "the plan is older than ten minutes", next_call=_find_call(workflow.workflow_id))
-    chosen = _still_there(run, plan, workflow.values.get("fleet"))
+    chosen = _still_there(run, plan, workflow.values)
     refusal = await gate_for(run, chosen[0], None)
     if refusal is not None:
         raise await _explained(run, workflow, refusal)
@@ -91,30 +98,39 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
         order.holds_place and order.confirmation_id == confirmation.confirmation_id
         for order in await run.deps.store.orders(workflow_id=workflow.workflow_id)
     )
-    orders = [_order(run, workflow, confirmation, offer) for offer in chosen[:free]]
+    if free < len(chosen) and workflow.values.get("fleet") == "all_or_nothing":
+        spent = Refusal("confirmation_spent", f"got {len(chosen)} machines, all or nothing, but {free} places are left")
+        raise await _explained(run, workflow, spent)
+    orders = [_order(run, workflow, plan, confirmation, offer) for offer in chosen[:free]]
     await run.deps.store.add_orders(orders)
 
 
-def _still_there(run: Run, plan: Plan, fleet: str | None) -> list[Offer]:
+async def _agreed_key_on_account(run: Run, plan: Plan) -> tuple[str, ...]:
+    """Only once an order stands behind the gate: the key of its yes, whatever the draft says by now."""
+    orders = await run.deps.store.orders(workflow_id=run.workflow_id, states=(OrderState.PLANNED,))
+    planned = next((order for order in orders if order.plan_id == plan.plan_id), None)
+    if planned is None or planned.ssh_key is None or await gate_of(run, planned) is not None:
+        return ()
+    return await ensure_account_key(run.opened.market, run.deps.keys, planned.ssh_key)
+
+
+def _still_there(run: Run, plan: Plan, values: Mapping[str, Any]) -> list[Offer]:
     """The chosen offers as searched just now; one that is gone gives its turn to the next candidate."""
     fresh = {offer.ask_id: offer for offer in run.ranked}
     chosen = [fresh[item.ask_id] for item in plan.chosen if item.ask_id in fresh]
     used = {offer.machine_id for offer in chosen} | {item.machine_id for item in plan.chosen}
-    for offer in run.ranked:
-        if len(chosen) == len(plan.chosen):
-            break
-        if offer.machine_id not in used:
-            used.add(offer.machine_id)
-            chosen.append(offer)
-            run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
+    gone = len(plan.chosen) - len(chosen)
+    for offer in candidates(run.ranked, values["policy"], used)[:gone]:
+        chosen.append(offer)
+        run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
     if not chosen:
         raise Refusal("no_offers", "the chosen offers are gone and no other fits")
-    if len(chosen) < len(plan.chosen) and fleet == "all_or_nothing":
+    if len(chosen) < len(plan.chosen) and values.get("fleet") == "all_or_nothing":
         raise Refusal("no_offers", f"got {len(chosen)} fitting machines, needed all {len(plan.chosen)} or none")
     return chosen
 
 
-def _order(run: Run, workflow: Workflow, confirmation: Confirmation, offer: Offer) -> Order:
+def _order(run: Run, workflow: Workflow, plan: Plan, confirmation: Confirmation, offer: Offer) -> Order:
     if confirmation.ceiling_per_hour is None:
         raise AssertionError
     return Order(
@@ -130,11 +146,14 @@ def _order(run: Run, workflow: Workflow, confirmation: Confirmation, offer: Offe
         gpu_name=offer.gpu_name,
         num_gpus=offer.num_gpus,
         gpu_ram_mb=offer.gpu_ram_mb,
-        disk_gb=workflow.value("disk_gb"),
+        disk_gb=confirmation.values["disk_gb"],
         price_per_hour=offer.price.per_hour,
         ceiling_per_hour=confirmation.ceiling_per_hour,
         agreed_by=confirmation.by,
         created_at=run.deps.clock.now(),
+        ssh_key=confirmation.ssh_key,
+        fleet=confirmation.values.get("fleet"),
+        places=len(plan.chosen),
     )
 
 
@@ -170,16 +189,22 @@ def _not_agreed(workflow: Workflow, code: str, missing: Sequence[str]) -> Refusa
     )
 
 
-async def _explained(run: Run, workflow: Workflow, refusal: Refusal) -> Refusal:
+async def _explained(run: Run, workflow: Workflow, refusal: WorkflowError) -> WorkflowError:
     """The same refusal with what exists and where to go on."""
     if refusal.code == "unacknowledged_instances":
         known: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
+        asked = tuple(known.get("acknowledge_instances", ()))
+        await run.deps.store.change_workflow(
+            workflow.workflow_id, lambda current: current.with_(asked_active=(*current.asked_active, *asked))
+        )
         after = call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, **known)
         return Refusal(refusal.code, refusal.message, ask_user=refusal.ask_user, next_call=after)
     if refusal.code == "unsettled_order":
         return Refusal(
             refusal.code, refusal.message, next_call=call("wait_until_ready", workflow_id=await _unsettled_home(run))
         )
+    if refusal.code in {"digest_mismatch", "confirmation_expired", "not_confirmed"}:
+        return _not_agreed(workflow, refusal.code, refusal.missing)
     if refusal.code != "confirmation_spent":
         return refusal
     orders = await run.deps.store.orders(workflow_id=workflow.workflow_id)

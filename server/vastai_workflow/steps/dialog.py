@@ -26,7 +26,7 @@ from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
 _KEY_FIELD: Final = "api_key_source"
 _NO_DIALOG: Final = frozenset({"status", "ssh", "destroy", "billing"})
-_HISTORY: Final = 8
+_HISTORY: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,13 @@ def _agreed(
     }
     workflow = workflow.with_(fields=states)
     current = workflow.confirmation(Purpose.RENT, workflow.digest)
+    _check_acknowledged(workflow, acknowledge)
     if acknowledge and current is not None and current.open_at(now):
         known = tuple(sorted({*current.acknowledged, *acknowledge}))
         amended = current.model_copy(update={"acknowledged": known})
         return workflow.with_(confirmations=(*_without(workflow, current), amended))
-    if current is not None and current.open_at(now) and current.at >= workflow.shown_at:
-        return workflow  # the same yes told twice: one answer to one question gives its places once
+    if current is not None and current.at >= workflow.shown_at:
+        return _told_again(workflow, current, now)
     values = workflow.values
     if unconfirmed(workflow) or fields.still_needed(values) or workflow.account_id is None:
         return workflow
@@ -129,8 +130,28 @@ def _agreed(
         ceiling_per_hour=values["max_price_per_hour"],
         places=values["count"],
         acknowledged=tuple(sorted({*workflow.shown_active, *acknowledge})),
+        values=values,
+        ssh_key=workflow.ssh_key,
     )
     return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:])
+
+
+def _told_again(workflow: Workflow, given: Confirmation, now: float) -> Workflow:
+    """One answer to one question gives its places once, however often it is told."""
+    if given.open_at(now):
+        return workflow
+    raise Refusal(
+        "confirmation_expired",
+        "the yes to this proposal is older than 30 minutes",
+        next_call=call("propose_fields", workflow_id=workflow.workflow_id),
+    )
+
+
+def _check_acknowledged(workflow: Workflow, acknowledge: Sequence[int]) -> None:
+    named = {*workflow.shown_active, *workflow.asked_active}
+    if odd := [i for i in acknowledge if i not in named]:
+        allowed = f"machines that the user was asked about: {', '.join(map(str, sorted(named))) or 'none'}"
+        raise fields.refuse("acknowledge_instances", odd[0], allowed)
 
 
 def _price_not_shown(workflow: Workflow) -> Refusal:
@@ -150,7 +171,7 @@ def _check_digest(workflow: Workflow, digest: str | None) -> None:
     if digest == workflow.digest and digest:
         return
     got = "no digest" if digest is None else f"the digest {clean(digest, 40)!r}"
-    seen = next((shown.values for shown in workflow.shown if shown.digest == digest), None)
+    seen = next((shown for shown in workflow.shown if shown.digest == digest), None)
     news = _all_of(workflow) if seen is None else _changes(seen, workflow)
     raise Refusal(
         "digest_mismatch",
@@ -165,11 +186,14 @@ def _all_of(workflow: Workflow) -> str:
     return ", ".join(f"{name}={fields.shown(name, state.value)}" for name, state in workflow.fields.items())
 
 
-def _changes(seen: Mapping[str, Any], workflow: Workflow) -> str:
+def _changes(seen: Shown, workflow: Workflow) -> str:
     """What is other than in a proposal that was shown before."""
     values = workflow.values
-    names = [name for name in fields.FIELDS if seen.get(name) != values.get(name)]
-    changes = [f"{name}: {_words(name, seen)} is now {_words(name, values)}" for name in names]
+    names = [name for name in fields.FIELDS if seen.values.get(name) != values.get(name)]
+    changes = [f"{name}: {_words(name, seen.values)} is now {_words(name, values)}" for name in names]
+    if seen.active != workflow.shown_active:
+        now = ", ".join(map(str, workflow.shown_active)) or "none"
+        changes.append(f"running machines: {', '.join(map(str, seen.active)) or 'none'} is now {now}")
     return ", ".join(changes) or "it is another account"
 
 
@@ -232,15 +256,16 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
     account_id = look.account.id if look is not None else workflow.account_id
     shown_active = tuple(sorted(item.instance.id for item in look.active)) if look is not None else ()
     values = {name: state.value for name, state in states.items()}
-    digest = fields.digest(values, account_id=account_id)
+    digest = fields.digest(values, account_id=account_id, workflow_id=workflow.workflow_id, active=shown_active)
     before = [shown for shown in workflow.shown if shown.digest != digest]
     return workflow.with_(
         fields=states,
         account_id=account_id,
         shown_active=shown_active,
+        asked_active=(),
         shown_at=deps.clock.now(),
         price_shown=look is not None and bool(look.chosen),
-        shown=(*before, Shown(digest=digest, values=values))[-_HISTORY:],
+        shown=(*before, Shown(digest=digest, values=values, active=shown_active))[-_HISTORY:],
         digest=digest,
     )
 

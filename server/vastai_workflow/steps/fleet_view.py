@@ -7,7 +7,7 @@ from vastai_workflow.domain.ledger import Order, order_of_marker
 from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate
-from vastai_workflow.domain.money import Rate, total
+from vastai_workflow.domain.money import ZERO, Rate, total
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Deps
 
@@ -46,6 +46,11 @@ def _active(instance: Instance, order: Order | None, store_id: str) -> ActiveIns
     burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
     mine = order if order is not None and order.live and made_by(instance, order, store_id) else None
     return ActiveInstance(instance, state, burn, mine)
+
+
+def committed(active: Sequence[ActiveInstance]) -> Rate:
+    """What all of it may cost per hour without anybody asking: what is not stopped can run again by itself."""
+    return total([item.burn if item.state is State.STOPPED else max(item.instance.price, ZERO) for item in active])
 
 
 def burning(active: Sequence[ActiveInstance]) -> Rate:

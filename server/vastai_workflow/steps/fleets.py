@@ -1,42 +1,46 @@
 """Fleets: with `all_or_nothing`, what came is released when the rest can't come any more."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
-from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.destroy import NOT_AS_AGREED, end_order
 from vastai_workflow.steps.ports import Market
+
+IN_USE_AFTER_S: Final = 600.0
+"""Seconds after its order from which a machine that answered is no longer ended without a word of the user."""
 
 
 async def release_short_fleets(deps: Deps, market: Market, account_id: int) -> tuple[str, ...]:
     """Release the machines of every fleet that stays short of what was agreed. Call it with the lock held."""
     plans: dict[tuple[str, str], list[Order]] = {}
     for order in await deps.store.orders(account_id=account_id):
-        plans.setdefault((order.workflow_id, order.plan_id), []).append(order)
+        if order.fleet == "all_or_nothing":
+            plans.setdefault((order.workflow_id, order.plan_id), []).append(order)
     notes: list[str] = []
-    for (workflow_id, plan_id), orders in plans.items():
-        if not any(order.live for order in orders) or all(_came(order) for order in orders):
+    for orders in plans.values():
+        live = [order for order in orders if order.live]
+        if not live or not _is_short(orders):
             continue
-        workflow = await deps.store.workflow(workflow_id)
-        if workflow is not None and _is_short(workflow, plan_id, orders):
-            notes += [await _release(deps, market, order) for order in orders if order.live]
+        if any([await _in_use(deps, order) for order in live]):
+            ids = ", ".join(str(order.instance_id) for order in live)
+            notes.append(f"all or nothing fell short: {ids} run without the others. Ask the user: keep or destroy?")
+        else:
+            notes += [await _release(deps, market, order) for order in live]
     return tuple(notes)
 
 
-def _is_short(workflow: Workflow, plan_id: str, orders: Sequence[Order]) -> bool:
-    plan = workflow.plan(plan_id)
-    if plan is None or _values(workflow, plan.digest).get("fleet") != "all_or_nothing":
-        return False
+def _is_short(orders: Sequence[Order]) -> bool:
     pending = any(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
-    return not pending and sum(map(_came, orders)) < len(plan.chosen)
+    return not pending and sum(map(_came, orders)) < orders[0].places
 
 
-def _values(workflow: Workflow, digest: str) -> Mapping[str, Any]:
-    """The fields as they were agreed for a plan, which later proposals may have changed."""
-    found = [shown.values for shown in workflow.shown if shown.digest == digest]
-    return found[-1] if found else {}
+async def _in_use(deps: Deps, order: Order) -> bool:
+    """Whether it answered and is no longer new: somebody may work on it, so it is theirs to end."""
+    if order.instance_id is None or deps.clock.now() < (order.sent_at or 0.0) + IN_USE_AFTER_S:
+        return False
+    return (await deps.store.window(order.instance_id)).stage in {"ssh_ok", "gpu_ok"}
 
 
 def _came(order: Order) -> bool:

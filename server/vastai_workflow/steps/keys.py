@@ -25,14 +25,12 @@ class Attached:
     added: bool
 
 
-async def ensure_account_key(market: Market, keys: Keys, workflow: Workflow) -> tuple[str, ...]:
-    """Put the workflow's key on the account if it is not there; says what could not be done."""
-    if workflow.ssh_key is None:
-        return ()
+async def ensure_account_key(market: Market, keys: Keys, key: ChosenKey) -> tuple[str, ...]:
+    """Put an agreed key on the account if it is not there; says what could not be done."""
     try:
         entries = await market.account_keys()
-        if not any(keys.same(entry.public_key, workflow.ssh_key.public_key) for entry in entries):
-            await market.add_account_key(workflow.ssh_key.public_key)
+        if not any(keys.same(entry.public_key, key.public_key) for entry in entries):
+            await market.add_account_key(key.public_key)
     except ProviderError as error:
         if error.code not in _NOT_FATAL:
             raise
@@ -56,7 +54,7 @@ async def attach_ssh_key(
     require_writes(deps)
     machines = await chosen_machines(deps, caller, instance_ids, workflow_id)
     ids, opened = machines.ids, machines.opened
-    agreed = await _agreed_keys(deps, machines)
+    agreed = _agreed_keys(machines)
     chosen = await _chosen(deps, opened.workflow, public_key, agreed)
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
@@ -69,19 +67,10 @@ async def attach_ssh_key(
     return tuple(done)
 
 
-async def key_of(deps: Deps, workflow_id: str) -> ChosenKey | None:
-    """The key that was agreed for a workflow's machines."""
-    workflow = await deps.store.workflow(workflow_id)
-    return None if workflow is None else workflow.ssh_key
-
-
-async def _agreed_keys(deps: Deps, chosen: Chosen) -> dict[int, ChosenKey]:
-    found: dict[int, ChosenKey] = {}
-    for item in chosen.machines:
-        key = None if item.order is None else await key_of(deps, item.order.workflow_id)
-        if key is not None:
-            found[item.instance.id] = key
-    return found
+def _agreed_keys(chosen: Chosen) -> dict[int, ChosenKey]:
+    """The key of each machine's yes: what a draft says since then lets nobody in."""
+    orders = {item.instance.id: item.order for item in chosen.machines}
+    return {i: order.ssh_key for i, order in orders.items() if order is not None and order.ssh_key is not None}
 
 
 async def _chosen(

@@ -15,7 +15,7 @@ from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import burning, with_orders
 from vastai_workflow.steps.outlook import search, under
 
-_KEPT_PLANS: Final = 8
+_KEPT_PLANS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

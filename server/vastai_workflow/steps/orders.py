@@ -1,14 +1,15 @@
 """The order loop: one order after another through the gate, written down before it is sent, judged by its answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import anyio
 from pydantic import SecretStr
 
 from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import ProviderError, Refusal, WorkflowError
+from vastai_workflow.domain.fields import fingerprint
 from vastai_workflow.domain.gate import Facts, first_refusal, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState, marker
 from vastai_workflow.domain.market import (
@@ -25,7 +26,7 @@ from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.fleet_view import committed, with_orders
 from vastai_workflow.steps.outlook import search, under
 from vastai_workflow.steps.settle import settle
 
@@ -54,11 +55,12 @@ async def place_all(run: Run) -> None:
     while run.stopped_by is None and (order := await _next_planned(run)) is not None:
         if run.deps.clock.now() >= run.deadline:
             return
-        refusal = await _gate(run, order)
-        if refusal is not None:
-            await _drop_rest(run, refusal)
+        refusal = await gate_of(run, order)
+        agreed = await _agreement(run, order)
+        if refusal is not None or isinstance(agreed, Refusal):
+            await _drop_rest(run, refusal or cast("Refusal", agreed))
             return
-        await _place(run, order)
+        await _place(run, order, _request(run, order, *agreed))
 
 
 async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusal | None:
@@ -66,7 +68,7 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
     deps = run.deps
     workflow = await owned(deps, run.caller, run.workflow_id)
     orders = await deps.store.orders(account_id=run.opened.account.id)
-    confirmation = newest_rent(workflow)
+    confirmation = newest_rent(workflow) if order is None else _yes_of(workflow, order)
     others = [item for item in orders if order is None or item.order_id != order.order_id]
     active = await with_orders(deps, run.opened.account.id, run.instances)
     own = {item.instance_id for item in orders if item.workflow_id == workflow.workflow_id}
@@ -86,10 +88,15 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
         unacknowledged=tuple(sorted({item.instance.id for item in active} - acknowledged - own)),
         misfits=() if offer is None else choosing.mismatches(offer, choosing.query(values)),
         price=None if offer is None else offer.price,
-        burning=burning(active) + total([item.price for item in unlisted]),
+        burning=committed(active) + total([item.price for item in unlisted]),
         running=len(active) + len(unlisted),
     )
     return first_refusal(facts)
+
+
+def _yes_of(workflow: Workflow, order: Order) -> Confirmation | None:
+    """The very yes that an order hangs on: a newer one gives it no place."""
+    return next((item for item in workflow.confirmations if item.confirmation_id == order.confirmation_id), None)
 
 
 def newest_rent(workflow: Workflow) -> Confirmation | None:
@@ -122,7 +129,8 @@ async def _next_planned(run: Run) -> Order | None:
     return next((order for order in planned if order.plan_id == run.plan_id), None)
 
 
-async def _gate(run: Run, order: Order) -> Refusal | None:
+async def gate_of(run: Run, order: Order) -> Refusal | None:
+    """The gate for a planned order, with its offer as this call's search shows it."""
     offer = next((item for item in run.ranked if item.ask_id == order.ask_id), None)
     if offer is None:
         return Refusal("no_such_ask", f"offer {order.ask_id} is gone")
@@ -135,10 +143,9 @@ async def _drop_rest(run: Run, refusal: WorkflowError) -> None:
         await run.deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=refusal.message))
 
 
-async def _place(run: Run, order: Order) -> None:
+async def _place(run: Run, order: Order, request: CreateRequest) -> None:
     """The paid section: flushed as sent before the first byte leaves, finished in the ledger whoever hangs up."""
     deps = run.deps
-    request = await _request(run, order)
     with anyio.CancelScope(shield=True):
         order = await deps.store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=deps.clock.now()))
         try:
@@ -198,7 +205,7 @@ async def _next_candidate(run: Run, order: Order, current: Sequence[Order]) -> N
         await _drop_rest(run, error)
         return
     used = {item.machine_id for item in current}
-    offer = next((item for item in run.ranked if item.machine_id not in used), None)
+    offer = next(iter(choosing.candidates(run.ranked, values["policy"], used)), None)
     if offer is None:
         await _drop_rest(run, Refusal("no_offers", f"offer {order.ask_id} is gone and no other fits"))
         return
@@ -230,16 +237,27 @@ def _replaces_gone(order: Order, orders: Sequence[Order]) -> bool:
     return before is not None and (before.reason == "no_such_ask" or _replaces_gone(before, orders))
 
 
-async def _request(run: Run, order: Order) -> CreateRequest:
-    """The body: exactly the agreed fields, the offer and the order id."""
+async def _agreement(run: Run, order: Order) -> tuple[Confirmation, Mapping[str, str]] | Refusal:
+    """What the order's yes said, and the values of its variables, which the workflow keeps."""
     workflow = await owned(run.deps, run.caller, run.workflow_id)
-    values = workflow.values
+    confirmation = _yes_of(workflow, order)
+    if confirmation is None:
+        return Refusal("not_confirmed", "the yes of this order is not on record any more")
+    marks = {name: fingerprint(text, workflow.workflow_id) for name, text in workflow.secrets.items()}
+    if marks != confirmation.values.get("env", {}):
+        return Refusal("digest_mismatch", "the variables (env) are others than those agreed to")
+    return confirmation, workflow.secrets
+
+
+def _request(run: Run, order: Order, confirmation: Confirmation, secrets: Mapping[str, str]) -> CreateRequest:
+    """The body: exactly what the yes said, and the order id. A draft that changed meanwhile has no part in it."""
+    values = confirmation.values
     return CreateRequest(
         image=values["image"],
         disk_gb=values["disk_gb"],
         label=values["label"],
         order_marker=marker(run.deps.store.store_id, order.order_id),
-        env={name: SecretStr(text) for name, text in workflow.secrets.items()},
+        env={name: SecretStr(text) for name, text in secrets.items()},
         ports=tuple(values.get("ports") or ()),
         onstart=values.get("onstart"),
         bid=Rate.of(values["bid_per_hour"]) if values.get("interruptible") else None,

@@ -66,7 +66,8 @@ def _at_bid(offers: Sequence[Offer], values: Mapping[str, Any]) -> list[Offer]:
     if not values.get("interruptible") or "bid_per_hour" not in values:
         return list(offers)
     bid = Rate.of(values["bid_per_hour"])
-    return [replace(offer, price=bid) for offer in offers if offer.price <= bid]
+    winning = [(offer, offer.min_bid or offer.price) for offer in offers]
+    return [replace(offer, price=bid + (offer.price - least)) for offer, least in winning if least <= bid]
 
 
 def under(ranked: Sequence[Offer], ceiling: Rate | None) -> tuple[Offer, ...]:

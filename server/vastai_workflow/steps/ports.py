@@ -149,6 +149,7 @@ class Window:
     port: int | None = None
     grace_until: float = 0.0
     keyed: bool = False
+    probed_at: float = 0.0
     gpu_s: float = 0.0
     seen_at: float = 0.0
     seen_running: bool = False

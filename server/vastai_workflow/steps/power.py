@@ -8,10 +8,10 @@ from vastai_workflow.domain.errors import ProviderError
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
 from vastai_workflow.domain.workflow import Purpose
-from vastai_workflow.steps.accounts import Opened
+from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import ActiveInstance, burning
+from vastai_workflow.steps.fleet_view import ActiveInstance, committed
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window
@@ -37,20 +37,27 @@ async def start_instances(
 ) -> tuple[Changed, ...]:
     """Start stopped machines: billed, so each call needs a yes to these ids and this price. Sent once each."""
     require_writes(deps)
-    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
-    asleep = tuple(item for item in chosen.machines if item.state is not State.RUNNING)
-    if asleep:
-        await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active))
-    for item in asleep:
-        await reset_window(deps, item.instance.id, starting=True)
-    return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
+    opened = await open_market(deps, caller, workflow_id, instance_ids)
+    async with deps.store.account_lock(opened.account.id):  # the caps hold over parallel calls
+        chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+        asleep = tuple(item for item in chosen.machines if _asleep(item))
+        if asleep:
+            await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active))
+        for item in asleep:
+            await reset_window(deps, item.instance.id, starting=True)
+        return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
+
+
+def _asleep(item: ActiveInstance) -> bool:
+    """Not running, or on its way to a stop."""
+    return item.state is not State.RUNNING or item.instance.intended_status != "running"
 
 
 def _start_intent(asleep: Sequence[ActiveInstance], active: Sequence[ActiveInstance]) -> Intent:
     ids = tuple(item.instance.id for item in asleep)
     together = total([item.instance.price for item in asleep])
     price = max(item.instance.price for item in asleep)
-    rest = burning([item for item in active if item.instance.id not in ids]) + (together - price)
+    rest = committed([item for item in active if item.instance.id not in ids]) + (together - price)
     question = f"Start {', '.join(map(str, ids))} at {together} in all?"
     return Intent(Purpose.START, ids, question, price=price, burning=rest, running=max(len(active) - 1, 0))
 

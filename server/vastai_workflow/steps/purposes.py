@@ -12,7 +12,7 @@ from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, F
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
 
-_HISTORY: Final = 8
+_HISTORY: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,12 @@ async def confirm_purpose(
     made: list[Confirmation] = []
 
     def agreed(workflow: Workflow) -> Workflow:
-        question = next((q for q in reversed(workflow.questions) if q.purpose is purpose and q.digest == digest), None)
+        given = workflow.confirmation(purpose, digest or "")
+        if given is not None and given.open_at(now):
+            made.append(given)
+            return workflow  # the same yes told twice
+        asked = [q for q in workflow.questions if q.purpose is purpose and q.digest == digest and q.open_at(now)]
+        question = asked[-1] if asked else None
         if question is None or (instance_ids and sorted(instance_ids) != sorted(question.instance_ids)):
             raise Refusal("digest_mismatch", f"got a yes to {purpose} {digest!r}, which was not asked here")
         confirmation = Confirmation(
@@ -93,7 +98,8 @@ async def confirm_purpose(
             detail=question.detail,
         )
         made.append(confirmation)
-        return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:])
+        left = tuple(item for item in workflow.questions if item not in asked)
+        return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:], questions=left)
 
     workflow = await deps.store.change_workflow(workflow_id, agreed)
     return workflow, made[-1]
@@ -130,6 +136,7 @@ async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refus
         account_id=opened.account.id,
         ceiling_per_hour=None if ceiling is None else ceiling.per_hour,
         detail=intent.detail,
+        asked_at=deps.clock.now(),
     )
     await deps.store.change_workflow(
         home.workflow_id, lambda current: current.with_(questions=(*current.questions, question)[-_HISTORY:])

@@ -12,8 +12,9 @@ from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.fleet_view import made_by
 from vastai_workflow.steps.fleets import release_short_fleets
-from vastai_workflow.steps.keys import ensure_instance_key, key_of
+from vastai_workflow.steps.keys import ensure_instance_key
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
 from vastai_workflow.steps.settle import Settled, settle
@@ -28,16 +29,22 @@ _LOOK_EVERY_S: Final = 1.0
 _PROBE_S: Final = 10.0
 _LOCK_WAIT_S: Final = 0.0
 _MSG_CAP: Final = 160
+_FRESH_S: Final = 60.0
+_FINAL: Final = frozenset({"wrong_gpu", "host_key_changed", "no_private_key"})
 _NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What this call saw last of each machine. `settled`: no order may have rented unseen."""
+    """What this call saw last of each machine. `settled`: no order may have rented unseen.
+
+    `planned`: an order that is still to be sent.
+    """
 
     reports: tuple[Report, ...]
     settled: bool
     notes: tuple[str, ...]
+    planned: Order | None = None
 
     @property
     def ready(self) -> bool:
@@ -93,12 +100,18 @@ async def _look(
     reports = [
         await _advance(deps, opened, o, by_id.get(o.instance_id or 0), deadline) for o in orders if o.instance_id
     ]
+    planned = None if workflow_id is None else await _still_planned(deps, workflow_id)
     known = {report.instance_id for report in reports}
     reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
     strangers = [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
     reports += [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
     unsettled = any(order.state in UNSETTLED for order in orders)
-    return Waited(tuple(reports), not unsettled, notes.notes)
+    return Waited(tuple(reports), not unsettled, notes.notes, planned)
+
+
+async def _still_planned(deps: Deps, workflow_id: str) -> Order | None:
+    planned = await deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))
+    return planned[0] if planned else None
 
 
 async def _settled(deps: Deps, opened: Opened, instances: Sequence[Instance]) -> Settled:
@@ -131,21 +144,22 @@ async def _orders(
 
 async def _advance(deps: Deps, opened: Opened, order: Order, instance: Instance | None, deadline: float) -> Report:
     """One machine, one step further: attach what is missing, probe what runs."""
-    if instance is None:
+    if instance is None or (order.live and not made_by(instance, order, deps.store.store_id)):
         return await report_gone(deps, order.instance_id or 0, order)
     window = await deps.store.window(instance.id)
     state = condition(instance, in_grace=deps.clock.now() < window.grace_until)
-    if order.state is OrderState.RENTED and state.state is State.RUNNING and _worth_a_probe(window):
+    if order.live and state.state is State.RUNNING and state.fatal is None and _worth_a_probe(window, deps.clock.now()):
         await _probe(deps, opened, order, instance, window, deadline)
     return await report_of(deps, instance, order)
 
 
-def _worth_a_probe(window: Window) -> bool:
-    return window.stage != "gpu_ok" and window.reason not in {"wrong_gpu", "host_key_changed", "no_private_key"}
+def _worth_a_probe(window: Window, now: float) -> bool:
+    """What was seen a minute ago is looked at again: keys get lost, and hosts fall silent."""
+    return now - window.probed_at > _FRESH_S or (window.stage != "gpu_ok" and window.reason not in _FINAL)
 
 
 async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, window: Window, deadline: float) -> None:
-    key = await key_of(deps, order.workflow_id)
+    key = order.ssh_key
     if key is None:
         return
     started = deps.clock.now()
@@ -167,12 +181,16 @@ async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, w
         local_market=opened.market.is_local,
     )
     report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, deadline - started), 1.0))
-    await deps.store.keep_window(_after(window, report, deps.clock.now() - started + _LOOK_EVERY_S))
+    await deps.store.keep_window(_after(window, report, started, deps.clock.now()))
 
 
-def _after(window: Window, report: ProbeReport, spent_s: float) -> Window:
+def _after(window: Window, report: ProbeReport, started: float, now: float) -> Window:
+    if window.stage == "gpu_ok":  # it answered before: the two minutes begin anew
+        window = replace(window, tried_s=0.0)
+    spent_s = now - started + _LOOK_EVERY_S
     return replace(
         window,
+        probed_at=now,
         tried_s=min(window.tried_s + spent_s, SSH_WINDOW_S + 1),
         stage=report.stage,
         reason=report.reason,

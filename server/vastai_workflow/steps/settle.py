@@ -3,19 +3,30 @@
 It never sends a create. What this store ordered it adopts or releases; other stores' machines it leaves alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vastai_workflow.domain.delivery import compare
-from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, VISIBILITY_S, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import (
+    CREATE_TIMEOUT_S,
+    GIVES_PLACE_BACK,
+    UNSETTLED,
+    VISIBILITY_S,
+    Order,
+    OrderFacts,
+    OrderState,
+)
 from vastai_workflow.domain.lifecycle import condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.destroy import NOT_AS_AGREED, end_order
+from vastai_workflow.steps.destroy import NOT_AS_AGREED, end_double, end_order
 from vastai_workflow.steps.fleet_view import made_by, marked_by
 from vastai_workflow.steps.ports import Market
+
+STILLBORN_S: Final = 300.0
+"""Seconds after the create in which what came with an error and does not run is ended; later it may have run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,10 @@ async def settle(deps: Deps, market: Market, account_id: int, instances: Sequenc
         if not order.can_have_made(instance.start_date):
             notes.append(f"machine {instance.id} carries a copy of our order {order.order_id}: not ours, left alone")
         elif _named_wrongly(deps, order, instances):
+            gave_back = order.state in GIVES_PLACE_BACK
             orders[order.order_id] = await _adopt(deps, order, instance)
+            if gave_back:
+                notes.append(await _late(deps, market, orders, orders[order.order_id]))
         else:
             notes.append(await _release_double(deps, market, order, instance))
     for order in tuple(orders.values()):
@@ -67,7 +81,9 @@ async def _check_rented(deps: Deps, market: Market, order: Order, instances: Seq
 
 async def _stillborn(deps: Deps, order: Order, instance: Instance) -> bool:
     """The create's reply was an error, and what it made all the same can't serve and never ran."""
-    if order.reply_error is None or condition(instance).fatal is None:
+    if order.reply_error is None or condition(instance).fatal is None or order.sent_at is None:
+        return False
+    if deps.clock.now() > order.sent_at + STILLBORN_S:
         return False
     return (await deps.store.window(instance.id)).gpu_s == 0
 
@@ -93,9 +109,8 @@ async def _check_missing(deps: Deps, market: Market, order: Order) -> tuple[str,
     """Ended elsewhere, or never there: absent from the list and from its own page, and not just new."""
     if order.instance_id is None or deps.clock.now() < (order.sent_at or 0.0) + VISIBILITY_S:
         return ()
-    there = await market.instance(order.instance_id)
-    if there is not None and made_by(there, order, deps.store.store_id):
-        return ()
+    if await market.instance(order.instance_id) is not None:
+        return (f"machine {order.instance_id} shows no mark of our order {order.order_id} now: left as it is",)
     facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason="ended elsewhere, not by this server")
     await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
     return (f"machine {order.instance_id} of order {order.order_id} is gone; it was not ended by this server",)
@@ -110,14 +125,21 @@ async def _adopt(deps: Deps, order: Order, instance: Instance) -> Order:
     return await deps.store.move_order(order.order_id, OrderState.RENTED, facts)
 
 
+async def _late(deps: Deps, market: Market, orders: Mapping[str, Order], order: Order) -> str:
+    """It showed up after its place was given back: kept while there is a place, else released."""
+    confirmation = order.confirmation_id
+    taken = sum(item.holds_place for item in orders.values() if item.confirmation_id == confirmation)
+    told = f"machine {order.instance_id} of order {order.order_id} showed up after it was given up"
+    if taken <= order.places:
+        return told
+    end = await end_order(deps, market, order, reason="it came late, beyond what was agreed")
+    return f"{told}, beyond the {order.places} agreed; released: {end.final_state}"
+
+
 async def _release_double(deps: Deps, market: Market, order: Order, instance: Instance) -> str:
     """A second machine of one order, made by the same request: ours, and more than was agreed."""
-    try:
-        await market.destroy(instance.id)
-    except ProviderError as error:
-        return f"order {order.order_id} made a second machine {instance.id}, and ending it failed: {error.message}"
-    await deps.prober.forget(instance.id)
-    return f"order {order.order_id} made a second machine {instance.id}: it was released"
+    final = await end_double(deps, market, instance)
+    return f"order {order.order_id} made a second machine {instance.id}; released: {final}"
 
 
 async def _judge_absent(deps: Deps, order: Order) -> Order:

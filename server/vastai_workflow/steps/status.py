@@ -12,7 +12,7 @@ from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import LABEL_CAP
+from vastai_workflow.steps.fleet_view import LABEL_CAP, made_by
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
@@ -80,6 +80,9 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
         instance_ids = [i for i, order in orders.items() if order.workflow_id == workflow_id]
     by_id = {instance.id: instance for instance in instances}
     wanted = instance_ids or (tuple(by_id) if workflow_id is None else ())
+    for i, instance in by_id.items():
+        if i in orders and not made_by(instance, orders[i], deps.store.store_id):
+            del orders[i]  # a reply named it, its mark says otherwise
     reports = [
         await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
         for i in wanted
@@ -93,8 +96,7 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     window = await deps.store.window(instance.id)
     seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
     readiness, reason = _readiness(seen, window)
-    workflow = None if order is None else await deps.store.workflow(order.workflow_id)
-    key = None if workflow is None else workflow.ssh_key
+    key = None if order is None else order.ssh_key
     return Report(
         instance_id=instance.id,
         label=clean(instance.label, LABEL_CAP),

@@ -129,7 +129,7 @@ def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
         outlook=render.outlook_row(look.outlook) if look is not None else None,
         next_call=after,
     )
-    head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}, nothing is rented."
+    head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}. This call rented nothing."
     return answer(head + _ask(questions) + in_words(after), result)
 
 

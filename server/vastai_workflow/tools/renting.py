@@ -115,6 +115,8 @@ async def wait_until_ready(
     after = None
     if not waited.over:
         after = next_call("wait_until_ready", **again)
+    elif waited.planned is not None:
+        after = next_call("create_instances", workflow_id=waited.planned.workflow_id, plan_id=waited.planned.plan_id)
     elif failed:
         after = next_call("read_logs", instance_id=failed[0])
     elif workflow_id is not None and all(report.gone for report in waited.reports):

@@ -12,13 +12,14 @@ import httpx
 from pydantic import SecretStr
 
 from vastai_workflow.domain.errors import LocalError, Refusal
-from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.ports import Clock
 from vastai_workflow.vast import key_files
 from vastai_workflow.vast.client import DEFAULT_URL, Client, checked_url
 from vastai_workflow.vast.market import VastMarket
 
 KEYRING_SERVICE: Final = "vastai-workflow"
+_LIKE_A_KEY: Final = re.compile(r"[0-9A-Za-z]{32,}")
+"""No path looks so, and what does is not repeated."""
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -73,13 +74,13 @@ class VastMarkets:
         kind, _, rest = source.partition(":")
         if kind == "env" and _VARIABLE_NAME.fullmatch(rest):
             return source
-        if kind == "file" and rest:
+        if kind == "file" and rest and not _LIKE_A_KEY.fullmatch(rest):
             return f"file:{key_files.resolve(rest, cwd=self._cwd, home=self._home)}"
         if source in ("cli", "keyring"):
             return source
         raise Refusal(
             "invalid_argument",
-            f"api_key_source: got {clean(source, 20)!r}, allowed env:NAME, file:PATH, cli or keyring",
+            f"api_key_source: got {len(source)} other characters, allowed env:NAME, file:PATH, cli or keyring",
             next_step="correct it, and never pass the key itself",
         )
 

@@ -25,6 +25,10 @@ _STATES: Final = ("actual_status", "intended_status", "cur_state", "next_state")
 Row = Mapping[str, Any]
 
 
+_NAME_CAP: Final = 40
+_NAME: Final = re.compile(r"[\w ,._+/()'-]*")
+
+
 class Unreadable(ValueError):
     """An answer, or a row of one, that does not hold what it must. The text names fields, never their values."""
 
@@ -112,18 +116,20 @@ def environment(value: Any) -> dict[str, str]:
 
 
 def offer(value: Any, *, bid: bool) -> Offer:
-    """One row of a search. An interruptible machine's price is its `min_bid`, else `dph_total` with the disk."""
+    """One row of a search. The price is `dph_total`, or for an interruptible machine `min_bid` and the disk."""
     row = _row(value)
-    region = _text(row, "geolocation")
+    price = Rate(_strict(row, "min_bid" if bid else "dph_total"))
+    disk = _rate(row.get("storage_total_cost")) if bid else None
+    region = _plain(row, "geolocation")
     country = _COUNTRY.search(region)
     return Offer(
         ask_id=_id(row, "ask_contract_id" if row.get("ask_contract_id") is not None else "id"),
         machine_id=_id(row, "machine_id"),
         host_id=_whole(row.get("host_id")) or 0,
-        gpu_name=_text(row, "gpu_name"),
+        gpu_name=_plain(row, "gpu_name"),
         num_gpus=_whole(row.get("num_gpus")) or 0,
         gpu_ram_mb=_whole(row.get("gpu_ram")) or 0,
-        price=Rate(_strict(row, "min_bid" if bid else "dph_total")),
+        price=price if disk is None else price + disk,
         disk_space_gb=_decimal(row.get("disk_space")) or Decimal(0),
         verified=row.get("verification") == "verified",
         rentable=row.get("rentable") is not False,
@@ -230,6 +236,12 @@ def _state(row: Row, name: str) -> str | None:
 def _text(row: Row, name: str, cap: int = _TEXT_CAP) -> str:
     value = row.get(name)
     return clean(value, cap) if isinstance(value, str) else ""
+
+
+def _plain(row: Row, name: str) -> str:
+    """A name as hosts may write it, short and without marks; empty for anything that could be a sentence of its own."""
+    text = _text(row, name, _NAME_CAP)
+    return text if _NAME.fullmatch(text) else ""
 
 
 def _decimal(value: Any) -> Decimal | None:

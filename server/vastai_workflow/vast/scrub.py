@@ -27,9 +27,10 @@ _SECRET_NAME: Final = re.compile(_WORDS, re.IGNORECASE)
 _ENVIRONMENT: Final = frozenset({"env", "extra_env", "environment"})
 _BEARER: Final = re.compile(r"(?i)(bearer\s+)[^\s\"',;]+")
 _STRING: Final = r'"(?:\\.|[^"\\])*"?'
+# bounded repeats: a provider's text may be a megabyte of one letter, and that must not take minutes
 _NAMED: Final = re.compile(
-    rf"(?is)([\w-]*{_WORDS}[\w-]*\\*[\"']?\s*[:=]\s*)"
-    rf"(?:{_STRING}|'[^']*'?|\\+\"(?:(?!\\+\").)*|[\[{{](?:{_STRING}|[^\"\]}}])*|[^\s,;}}\]&\"']+)"
+    rf"(?is)({_WORDS}[\w-]{{0,64}}\\{{0,16}}[\"']?\s{{0,64}}[:=]\s*)"
+    rf"(?:{_STRING}|'[^']*'?|\\{{1,16}}\"(?:(?!\\{{1,16}}\").)*|[\[{{](?:{_STRING}|[^\"\]}}])*|[^\s,;}}\]&\"']+)"
 )
 _ENV_TEXT: Final = re.compile(rf'(?is)("(?:env|extra_env|environment)"\s*:\s*)(?:{_STRING}|[\s,:\[\]{{}}])+')
 
