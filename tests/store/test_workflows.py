@@ -19,6 +19,7 @@ from vastai_workflow.domain.workflow import (
     PlannedOffer,
     Purpose,
     Question,
+    Shown,
     Workflow,
 )
 from vastai_workflow.steps.ports import Store, Window
@@ -64,6 +65,7 @@ WORKFLOWS: st.SearchStrategy[Workflow] = every_field(
     fields=st.dictionaries(st.text(), every_field(FieldState), max_size=3),
     ssh_key=st.none() | every_field(ChosenKey),
     confirmations=some(every_field(Confirmation)),
+    shown=some(every_field(Shown)),
     plans=some(every_field(Plan, chosen=some(every_field(PlannedOffer)))),
     questions=some(every_field(Question)),
 )
