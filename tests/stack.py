@@ -29,6 +29,8 @@ from vastai_workflow.store.sqlite import SqliteStore
 from vastai_workflow.vast.key_sources import VastMarkets
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl tester"
+QUICK = Switches(loading_s=6.0)
+"""Images are small here, so that fewer looks lead to a machine."""
 Era = Literal["auto", "legacy"]
 ERAS: tuple[Era, Era] = ("auto", "legacy")
 """The client's default is the modern protocol; `legacy` shakes hands as of 2025-11-25."""
@@ -160,7 +162,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
 ) -> AsyncGenerator[Stack]:
     """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it."""
     clock = clock or VirtualClock()
-    world = world or World(seed, now=clock.now, offers=offers, switches=switches or Switches())
+    world = world or World(seed, now=clock.now, offers=offers, switches=switches or QUICK)
     app = build_app(world, faults, clock=clock)
     prober = ShortcutProber(world)
     environment = {"VAST_API_KEY": world.api_key}

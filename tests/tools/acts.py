@@ -21,7 +21,7 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG002 # the SDK's
         """Keep the line."""
         self.lines.append(message or "")
 
@@ -55,6 +55,7 @@ async def planned(s: Stack, **fields: Any) -> dict[str, Any]:
 
 async def settled(s: Stack, workflow_id: str) -> dict[str, Any]:
     """Wait until no order may have rented unseen; the last answer."""
+    s.clock.advance(110)
     waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300)
     assert waited["settled"]
     return waited

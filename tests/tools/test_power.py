@@ -1,0 +1,129 @@
+"""Start, stop, restart: what was seen afterwards is what is told."""
+
+import pytest
+
+from tests.stack import Stack, stack
+from tests.tools.acts import arm, follow
+
+
+async def start(s: Stack, *machines: int) -> list[dict[str, object]]:
+    """Start with a yes."""
+    await follow(s, await s.refusal("start_instances", instance_ids=list(machines)))
+    return (await s.call("start_instances", instance_ids=list(machines)))["instances"]
+
+
+@pytest.mark.requirement("POWER-1")
+async def test_a_stopped_machine_is_seen_stopped_and_its_disk_is_said_to_cost() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        stopped = await s.call("stop_instances", instance_ids=[machine])
+        assert stopped["instances"][0]["state"] == "stopped"
+        status = await s.call("instance_status", instance_ids=[machine])
+        assert any("disk goes on costing" in warning for warning in status["instances"][0]["warnings"])
+
+
+@pytest.mark.requirement("POWER-1")
+async def test_a_stop_without_effect_is_not_called_stopped() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        arm(s, "stop_ignored", times=0)
+        stopped = await s.call("stop_instances", instance_ids=[machine])
+        assert stopped["instances"][0]["state"] == "running"
+
+
+@pytest.mark.requirement("POWER-2")
+async def test_a_start_whose_gpu_is_taken_is_cancelled_and_reported() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        arm(s, "resources_unavailable", seconds=0)
+        [row] = await start(s, machine)
+        assert "queued start was cancelled" in str(row["reason"])
+        assert s.world.instances[machine].intended == "stopped"
+        assert not s.world.instances[machine].queued
+
+
+@pytest.mark.requirement("POWER-2")
+async def test_a_queued_start_that_can_not_be_cancelled_is_told_as_such() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        arm(s, "resources_unavailable", seconds=0)
+        arm(s, "refuse", operation="stop", code="invalid_args")
+        [row] = await start(s, machine)
+        assert "is queued; cancelling it failed" in str(row["reason"])
+
+
+@pytest.mark.requirement("POWER-2")
+async def test_a_start_with_a_lost_reply_is_sent_once_and_looked_at() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        arm(s, "drop_reply", operation="start")
+        [row] = await start(s, machine)
+        assert "unknown_effect" in str(row["reason"])
+        assert s.world.requests["start"] == 1
+
+
+async def test_a_machine_that_runs_is_not_started_again() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        answer = await s.call("start_instances", instance_ids=[machine])
+        assert answer["instances"][0]["reason"] == "it was running already"
+        assert s.world.requests["start"] == 0
+
+
+async def test_a_started_machine_becomes_ready_again() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        await start(s, machine)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=120)
+        assert waited["instances"][0]["readiness"] == "gpu_ok"
+
+
+@pytest.mark.requirement("POWER-3")
+async def test_recycle_loses_the_container_and_its_pinned_host_key() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        before = s.world.instances[machine].container
+        await follow(s, await s.refusal("restart_instances", instance_ids=[machine], mode="recycle"))
+        await s.call("restart_instances", instance_ids=[machine], mode="recycle")
+        assert s.world.instances[machine].container == before + 1
+        assert s.prober.forgotten == [machine]
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=120)
+        assert waited["instances"][0]["readiness"] == "gpu_ok"
+
+
+@pytest.mark.requirement("POWER-1")
+async def test_one_machine_that_refuses_hides_no_other() -> None:
+    async with stack() as s:
+        _, [one, other] = await s.ready(count=2, fleet="best_effort")
+        arm(s, "refuse", operation="stop", code="invalid_args")
+        first, second = (await s.call("stop_instances", instance_ids=[one, other]))["instances"]
+        assert "request_rejected" in first["reason"]
+        assert (second["state"], second["reason"]) == ("stopped", None)
+
+
+async def test_an_id_that_nobody_knows_is_refused_before_anything_is_sent() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        for tool, extra in (("start_instances", {}), ("stop_instances", {}), ("restart_instances", {"mode": "reboot"})):
+            refusal = await s.refusal(tool, instance_ids=[machine, 4711], **extra)
+            assert refusal["code"] == "not_yours"
+        assert s.world.requests["stop"] == 0
+
+
+async def test_a_machine_that_vanished_after_the_request_is_unknown() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        arm(s, "empty_list", nth=2, times=0)
+        stopped = await s.call("stop_instances", instance_ids=[machine])
+        assert (stopped["instances"][0]["state"], stopped["instances"][0]["reason"]) == ("unknown", "not in the list")
+
+
+async def test_an_id_named_twice_is_meant_once() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        stopped = await s.call("stop_instances", instance_ids=[machine, machine])
+        assert len(stopped["instances"]) == 1
