@@ -14,13 +14,7 @@ PAIRS = [(stage, event) for stage in Stage for event in Event]
 
 REFUSED = {
     (Stage.PROPOSED, Event.CREATE): "not_confirmed",
-    (Stage.PROPOSED, Event.WAIT): "plan_unknown",
-    (Stage.PROPOSED, Event.DESTROY): "plan_unknown",
     (Stage.CONFIRMED, Event.CREATE): "plan_unknown",
-    (Stage.CONFIRMED, Event.WAIT): "plan_unknown",
-    (Stage.CONFIRMED, Event.DESTROY): "plan_unknown",
-    (Stage.PLANNED, Event.WAIT): "plan_unknown",
-    (Stage.PLANNED, Event.DESTROY): "plan_unknown",
 }
 """Everything that a stage refuses; every other pair leads somewhere."""
 

@@ -221,3 +221,17 @@ async def test_another_key_is_part_of_the_digest() -> None:
         two = await s.call("propose_fields", workflow_id=one["workflow_id"], ssh_key=other)
         assert one["digest"] != two["digest"]
         assert "ssh_key" in two["missing"]
+
+
+async def test_a_look_at_the_market_asks_nothing_and_is_bound_by_no_ceiling_of_ours() -> None:
+    async with stack() as s:
+        look = await s.call("propose_fields", action="offers", gpu_name="any", min_vram_gb=24)
+        assert look["questions"] == []
+        found = await s.call("find_offers", workflow_id=look["workflow_id"], limit=64)
+        assert max(row["price_per_hour"] for row in found["offers"]) > found["total_per_hour"] * 1.25
+        assert found["next_call"] == {
+            "tool": "propose_fields",
+            "arguments": {"workflow_id": look["workflow_id"], "action": "create"},
+        }
+        refused = await s.refusal("confirm_fields", workflow_id=look["workflow_id"], digest=look["digest"])
+        assert refused["code"] == "price_not_shown"

@@ -45,8 +45,8 @@ STAGES: Final[Mapping[Stage, Mapping[Event, Stage | str]]] = {
         Event.CONFIRM: Stage.CONFIRMED,
         Event.FIND_OFFERS: Stage.PROPOSED,
         Event.CREATE: "not_confirmed",
-        Event.WAIT: "plan_unknown",
-        Event.DESTROY: "plan_unknown",
+        Event.WAIT: Stage.PROPOSED,
+        Event.DESTROY: Stage.PROPOSED,
         Event.EXPIRE: Stage.PROPOSED,
     },
     Stage.CONFIRMED: {
@@ -54,8 +54,8 @@ STAGES: Final[Mapping[Stage, Mapping[Event, Stage | str]]] = {
         Event.CONFIRM: Stage.CONFIRMED,
         Event.FIND_OFFERS: Stage.PLANNED,
         Event.CREATE: "plan_unknown",
-        Event.WAIT: "plan_unknown",
-        Event.DESTROY: "plan_unknown",
+        Event.WAIT: Stage.CONFIRMED,
+        Event.DESTROY: Stage.CONFIRMED,
         Event.EXPIRE: Stage.PROPOSED,
     },
     Stage.PLANNED: {
@@ -63,8 +63,8 @@ STAGES: Final[Mapping[Stage, Mapping[Event, Stage | str]]] = {
         Event.CONFIRM: Stage.CONFIRMED,
         Event.FIND_OFFERS: Stage.PLANNED,
         Event.CREATE: Stage.ORDERING,
-        Event.WAIT: "plan_unknown",
-        Event.DESTROY: "plan_unknown",
+        Event.WAIT: Stage.PLANNED,
+        Event.DESTROY: Stage.PLANNED,
         Event.EXPIRE: Stage.PROPOSED,
     },
     Stage.ORDERING: {

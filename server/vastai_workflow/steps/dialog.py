@@ -158,7 +158,7 @@ def _price_not_shown(workflow: Workflow) -> Refusal:
     return Refusal(
         "price_not_shown",
         "no price was shown to the user yet",
-        next_call=call("propose_fields", workflow_id=workflow.workflow_id),
+        next_call=call("propose_fields", workflow_id=workflow.workflow_id, action="create"),
     )
 
 
@@ -264,7 +264,7 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
         shown_active=shown_active,
         asked_active=(),
         shown_at=deps.clock.now(),
-        price_shown=look is not None and bool(look.chosen),
+        price_shown=look is not None and bool(look.chosen) and workflow.action == "create",
         shown=(*before, Shown(digest=digest, values=values, active=shown_active))[-_HISTORY:],
         digest=digest,
     )

@@ -9,7 +9,7 @@ from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, total
-from vastai_workflow.domain.workflow import Plan, PlannedOffer, Workflow
+from vastai_workflow.domain.workflow import Plan, PlannedOffer, Purpose, Workflow
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import burning, with_orders
@@ -28,13 +28,19 @@ class Found:
     total: Rate
     runway_h: Decimal
 
+    @property
+    def agreed(self) -> bool:
+        """Whether the plan has the user's yes."""
+        given = self.workflow.confirmation(Purpose.RENT, self.plan.digest)
+        return given is not None and given.open_at(self.plan.created_at)
+
 
 async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: Sequence[int] | None) -> Found:
     """Search, rank and choose; `offer_ids` makes the user's own choice the plan (it must fit filter and ceiling)."""
     workflow = await owned(deps, caller, workflow_id)
     opened = await open_market(deps, caller, workflow_id)
     values = workflow.values
-    ceiling = Rate.of(values["max_price_per_hour"]) if "max_price_per_hour" in values else None
+    ceiling = _ceiling(workflow)
     ranked = under(await search(opened.market, values, tuple(offer_ids or ())), ceiling)
     chosen = (
         _picked(ranked, offer_ids, values) if offer_ids else choosing.choose(ranked, values["count"], values["policy"])
@@ -53,6 +59,14 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     together = total([offer.price for offer in chosen])
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
     return Found(kept, ranked, plan, together, opened.account.credit / (together + burning(active)))
+
+
+def _ceiling(workflow: Workflow) -> Rate | None:
+    """For a look at the market only the ceiling that the user named: ours is for what is to be rented."""
+    state = workflow.fields.get("max_price_per_hour")
+    if state is None or (workflow.action == "offers" and state.source != "given"):
+        return None
+    return Rate.of(state.value)
 
 
 def planned(offer: Offer) -> PlannedOffer:

@@ -178,7 +178,7 @@ def _questions(proposal: "dialog.Proposal") -> list[str]:
         return [problem.ask_user or problem.sentence]
     if look is None:
         return [f"May the API key be read from {source}? Prices come after."]
-    if workflow.action not in {"create", "offers"}:
+    if workflow.action != "create":
         return []
     needed = [name for name in agreed.still_needed(workflow.values) if name not in {"max_price_per_hour", "label"}]
     questions = [agreed.FIELDS[name].ask for name in needed]
