@@ -5,8 +5,8 @@ transport, the real store in memory. `ShortcutProber` stands for SSH: it looks a
 """
 
 import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +146,40 @@ def text_of(result: CallToolResult) -> str:
     return "\n".join(block.text for block in result.content if block.type == "text")
 
 
+class _Host:
+    """A server that serves one stack after another: registering the tools takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self.serves: tuple[Deps, Callable[[Deps], Awaitable[None]]] | None = None
+        self.server = build_server(self._make, self._close)
+
+    async def _make(self) -> Deps:
+        assert self.serves is not None
+        return self.serves[0]
+
+    async def _close(self, deps: Deps) -> None:
+        assert self.serves is not None
+        await self.serves[1](deps)
+
+
+class _Hosts:
+    """Servers that are built; no two stacks that live at once share one."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Host] = []
+
+    @contextmanager
+    def one(self, deps: Deps, close: Callable[[Deps], Awaitable[None]]) -> Generator[WorkflowServer]:
+        """A server over these dependencies."""
+        host = self._idle.pop() if self._idle else _Host()
+        host.serves = deps, close
+        yield host.server
+        self._idle.append(host)  # after a failure it is not used again
+
+
+_HOSTS = _Hosts()
+
+
 @asynccontextmanager
 async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     *faults: Fault,
@@ -192,18 +226,15 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         approval=approval,
     )
 
-    async def make() -> Deps:
-        return deps
-
     async def close(_: Deps) -> None:
         await markets.aclose()
 
-    server = build_server(make, close)
     failed: Exception | None = None
-    async with Client(server, mode=era) as client:
-        try:
-            yield Stack(client, server, deps, world, clock, prober, app, environment)
-        except Exception as error:  # noqa: BLE001 # raised again below: inside, the client's task group would wrap it
-            failed = error
+    with _HOSTS.one(deps, close) as server:
+        async with Client(server, mode=era) as client:
+            try:
+                yield Stack(client, server, deps, world, clock, prober, app, environment)
+            except Exception as error:  # noqa: BLE001 # raised again below: the client's task group would wrap it
+                failed = error
     if failed is not None:
         raise failed
