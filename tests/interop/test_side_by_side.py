@@ -90,14 +90,7 @@ async def test_what_this_server_rents_the_official_client_shows_and_both_see_its
         address = official_cli.run(simulator, "ssh-url", str(number)).stdout.strip()
         assert address == f"ssh://root@{ssh['host']}:{ssh['port']}"
 
-        options = [
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            f"UserKnownHostsFile={tmp_path}/known",
-        ]
+        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
         program, *arguments = shlex.split(ssh["command"])
         login = await run_process(
             [program, *options, *arguments, "nvidia-smi -L"], check=False, stdin=subprocess.DEVNULL

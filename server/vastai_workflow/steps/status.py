@@ -34,6 +34,7 @@ class Report:
     host: str | None = None
     port: int | None = None
     key_path: str | None = None
+    known_hosts: str | None = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     order: Order | None = None
@@ -55,11 +56,13 @@ class Report:
 
     @property
     def command(self) -> str | None:
-        """The command that logs in."""
+        """The command that logs in, held to the host key that was seen first: addresses are used again by others."""
         if self.host is None or self.port is None:
             return None
-        identity = f" -i {shlex.quote(self.key_path)}" if self.key_path else ""
-        return f"ssh -p {self.port}{identity} root@{self.host}"
+        words = ["ssh", "-p", str(self.port), *(["-i", self.key_path] if self.key_path else [])]
+        if self.known_hosts:
+            words += ["-o", f"HostKeyAlias=vast-{self.instance_id}", "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        return shlex.join([*words, f"root@{self.host}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         host=window.host,
         port=window.port,
         key_path=None if key is None else key.private_key_path,
+        known_hosts=str(deps.prober.known_hosts_file) if window.stage in {"ssh_ok", "gpu_ok"} else None,
         reason=reason,
         warnings=_warnings(instance, seen, order),
         order=order,

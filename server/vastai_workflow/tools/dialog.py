@@ -10,6 +10,7 @@ from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
     Id,
+    OptionalIds,
     OptionalWorkflowId,
     Tool,
     WorkflowId,
@@ -56,8 +57,8 @@ async def propose_fields(  # noqa: PLR0913, PLR0917 # flat arguments, one a fiel
     regions: Annotated[list[str] | None, Field(description="country codes")] = None,
     max_price_per_hour: Annotated[float | None, Field(description="ceiling, $/h per machine, disk included")] = None,
     min_reliability: Annotated[float | None, Field(description="0 to 1")] = None,
-    min_cuda: float | None = None,
-    min_inet_down_mbps: Whole = None,
+    min_cuda: Annotated[float | None, Field(description="such as 12.4")] = None,
+    min_inet_down_mbps: Annotated[Whole, Field(description="Mb/s")] = None,
     verified: Annotated[bool | None, Field(strict=True, description="verified machines only (true)")] = None,
     image: Annotated[str | None, Field(description="pytorch/pytorch:latest")] = None,
     disk_gb: Annotated[Whole, Field(description="64")] = None,
@@ -70,9 +71,11 @@ async def propose_fields(  # noqa: PLR0913, PLR0917 # flat arguments, one a fiel
     env: Annotated[dict[str, str] | None, Field(description="variables; values are kept secret")] = None,
     onstart: Annotated[str | None, Field(description="script at container start")] = None,
     ports: Annotated[list[str] | None, Field(description="such as 8080 or 53:53/udp")] = None,
-    interruptible: Annotated[bool | None, Field(strict=True)] = None,
-    bid_per_hour: float | None = None,
-    template_hash: str | None = None,
+    interruptible: Annotated[
+        bool | None, Field(strict=True, description="cheaper, may be stopped by a higher bid; needs bid_per_hour")
+    ] = None,
+    bid_per_hour: Annotated[float | None, Field(description="$/h per machine, disk extra")] = None,
+    template_hash: Annotated[str | None, Field(description="hash id of a Vast.ai template that has SSH")] = None,
 ) -> Annotated[CallToolResult, results.Proposal]:
     """Start or change a workflow. Every field has a default: call it bare first, ask the user its question."""
     given = {name: value for name, value in locals().items() if name in agreed.FIELDS and value is not None}
@@ -86,7 +89,7 @@ async def confirm_fields(
     digest: Annotated[str | None, Field(description="of what the user saw and agreed to")] = None,
     fields: Annotated[list[str] | None, Field(description="only these; default all")] = None,
     purpose: Annotated[str | None, Field(description="rent (default) | start | attach | recycle | end")] = None,
-    instance_ids: list[Id] | None = None,
+    instance_ids: OptionalIds = None,
     acknowledge_instances: Annotated[list[Id] | None, Field(description="running ones the user keeps")] = None,
 ) -> Annotated[CallToolResult, results.Confirmed]:
     """Record the user's yes. Only after the user said yes to this very proposal; a yes lasts 30 minutes."""

@@ -10,8 +10,8 @@ from vastai_workflow.tools import results
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
-    Id,
     Ids,
+    OptionalIds,
     OptionalWorkflowId,
     Tool,
     answer,
@@ -27,7 +27,7 @@ with on_first_use():
 
 
 async def instance_status(
-    ctx: Ctx, instance_ids: list[Id] | None = None, workflow_id: OptionalWorkflowId = None
+    ctx: Ctx, instance_ids: OptionalIds = None, workflow_id: OptionalWorkflowId = None
 ) -> Annotated[CallToolResult, results.Instances]:
     """State, cost so far and login of some machines, or of all that the key sees."""
     seen = await status.instance_status(await deps_of(ctx), caller_of(ctx), tuple(instance_ids or ()), workflow_id)

@@ -10,6 +10,7 @@ from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
     Id,
+    OptionalIds,
     OptionalWorkflowId,
     Tool,
     WorkflowId,
@@ -102,7 +103,7 @@ async def create_instances(
 async def wait_until_ready(
     ctx: Ctx,
     workflow_id: OptionalWorkflowId = None,
-    instance_ids: list[Id] | None = None,
+    instance_ids: OptionalIds = None,
     timeout_s: Annotated[int, Field(strict=True, ge=0, le=300, description="s; call again to go on")] = 40,
 ) -> Annotated[CallToolResult, results.Instances]:
     """Wait until SSH answers with the agreed GPUs: attaches the key, settles unclear orders, says how to connect."""

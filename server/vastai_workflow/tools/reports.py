@@ -8,7 +8,7 @@ from pydantic import Field
 from vastai_workflow.domain.untrusted import framed
 from vastai_workflow.tools import results
 from vastai_workflow.tools.on_first_use import on_first_use
-from vastai_workflow.tools.surface import Ctx, Id, OptionalWorkflowId, Tool, answer, caller_of, deps_of
+from vastai_workflow.tools.surface import Ctx, Id, OptionalIds, OptionalWorkflowId, Tool, answer, caller_of, deps_of
 
 with on_first_use():
     from vastai_workflow.steps import billing, inventory, logs
@@ -60,7 +60,7 @@ async def read_logs(
 async def export_inventory(
     ctx: Ctx,
     format: Literal["ssh_config", "ansible", "ray", "skypilot", "dstack"],  # noqa: A002 # the tool's argument
-    instance_ids: list[Id] | None = None,
+    instance_ids: OptionalIds = None,
     workflow_id: OptionalWorkflowId = None,
 ) -> Annotated[CallToolResult, results.InventoryResult]:
     """Ready machines as text for the engine that runs the work."""

@@ -47,6 +47,7 @@ Ctx = Context[App, Any]
 WorkflowId = Annotated[str, Field(description="from propose_fields")]
 OptionalWorkflowId = Annotated[str | None, Field(description="from propose_fields")]
 Id = Annotated[int, Field(strict=True, ge=1, le=2**53 - 1)]
+OptionalIds = Annotated[list[Id] | None, Field(description="instance ids")]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=64, description="instance ids")]
 
 

@@ -28,6 +28,9 @@ from vastai_workflow.vast.models import Row, Unreadable
 from vastai_workflow.vast.renting import create_body, outcome, secrets_of
 from vastai_workflow.vast.wire import Request
 
+ACCOUNT_LIFE_S: Final = 5.0
+"""Seconds for which an account is not read again: most calls begin with it."""
+
 _PAGE: Final = 25
 _BILLING_PAGE: Final = 100
 _MAX_PAGES: Final = 200
@@ -41,6 +44,8 @@ class VastMarket:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._account: Account | None = None
+        self._account_read_at = 0.0
 
     @property
     def is_local(self) -> bool:
@@ -52,8 +57,12 @@ class VastMarket:
         await self._client.aclose()
 
     async def account(self) -> Account:
-        """Whose key it is."""
-        return await self._client.call(Request(endpoints.ACCOUNT), models.account)
+        """Whose key it is; the account of a key never changes, and its balance is a few seconds old at most."""
+        now = self._client.clock.now()
+        if self._account is None or not 0 <= now - self._account_read_at < ACCOUNT_LIFE_S:
+            self._account = await self._client.call(Request(endpoints.ACCOUNT), models.account)
+            self._account_read_at = now
+        return self._account
 
     async def instances(self) -> tuple[Instance, ...]:
         """All pages of the v1 list; read once more if its count does not fit (something came or went meanwhile)."""
