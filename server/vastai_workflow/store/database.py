@@ -81,7 +81,7 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
                 connection.rollback()
                 raise
 
@@ -125,7 +125,7 @@ class Database:
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
             return connection, schema.make_or_check(connection)
-        except BaseException:
+        except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
             connection.close()
             raise
 

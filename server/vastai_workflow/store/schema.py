@@ -42,7 +42,7 @@ def make_or_check(connection: sqlite3.Connection) -> str:
     try:
         store_id = _store_id(connection)
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
         connection.rollback()
         raise
     return store_id
