@@ -18,8 +18,8 @@ from vastai_workflow.vast.client import DEFAULT_URL, Client, checked_url
 from vastai_workflow.vast.market import VastMarket
 
 KEYRING_SERVICE: Final = "vastai-workflow"
-_LIKE_A_KEY: Final = re.compile(r"[0-9A-Za-z]{32,}")
-"""No path looks so, and what does is not repeated."""
+_LIKE_A_KEY: Final = re.compile(r"^[0-9A-Za-z]{32,}$|[0-9A-Fa-f]{64}")
+"""No path or variable looks so, or holds a whole key, and what does is not repeated."""
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -72,9 +72,9 @@ class VastMarkets:
     def resolve(self, source: str) -> str:
         """The source in full. LocalError `key_file_refused`, or Refusal `invalid_argument` for no source at all."""
         kind, _, rest = source.partition(":")
-        if kind == "env" and _VARIABLE_NAME.fullmatch(rest):
+        if kind == "env" and _VARIABLE_NAME.fullmatch(rest) and not _LIKE_A_KEY.search(rest):
             return source
-        if kind == "file" and rest and not _LIKE_A_KEY.fullmatch(rest):
+        if kind == "file" and rest and not _LIKE_A_KEY.search(rest):
             return f"file:{key_files.resolve(rest, cwd=self._cwd, home=self._home)}"
         if source in ("cli", "keyring"):
             return source
