@@ -421,3 +421,74 @@ async def test_a_refused_create_is_followed_by_a_call_that_helps() -> None:
         s.clock.advance(1900)
         again = await follow(s, await s.refusal("create_instances", **create))
         assert again["workflow_id"] == create["workflow_id"]
+
+
+def take_all(s: Stack, *, but: int = 0) -> None:
+    """Somebody else rents every free RTX 4090 but some."""
+    asks = [ask for ask in s.world.market.free_asks() if ask.machine.model.name == "RTX 4090"]
+    for ask in asks[but:]:
+        if ask.machine.is_free(ask.gpu_ids):
+            s.world.market.take(ask.machine, ask.gpu_ids, "other:1")
+
+
+@pytest.mark.requirement("GATE-9")
+async def test_a_market_that_is_sold_out_since_the_plan_rents_nothing() -> None:
+    async with stack() as s:
+        create = await planned(s)
+        take_all(s)
+        refusal = await s.refusal("create_instances", **create)
+        assert refusal["code"] == "no_offers"
+        assert s.creates_sent() == 0
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_is_not_begun_where_too_few_are_left() -> None:
+    async with stack() as s:
+        create = await planned(s, count=3, fleet="all_or_nothing", max_price_per_hour=100)
+        take_all(s, but=2)
+        refusal = await s.refusal("create_instances", **create)
+        assert (refusal["code"], s.creates_sent()) == ("no_offers", 0)
+
+
+@pytest.mark.requirement("GATE-4")
+async def test_a_plan_of_more_than_ten_minutes_is_made_anew_also_while_machines_run() -> None:
+    async with stack() as s:
+        workflow_id, _ = await s.rented()
+        plan = await s.call("find_offers", workflow_id=workflow_id)
+        s.clock.advance(600)
+        refusal = await s.refusal("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
+        assert refusal["code"] == "plan_expired"
+        assert refusal["next_call"]["tool"] == "find_offers"
+
+
+@pytest.mark.requirement("GATE-2")
+async def test_a_plan_for_other_fields_is_refused_also_while_machines_run() -> None:
+    async with stack() as s:
+        workflow_id, _ = await s.rented()
+        plan = await s.call("find_offers", workflow_id=workflow_id)
+        await s.call("propose_fields", workflow_id=workflow_id, disk_gb=100)
+        refusal = await s.refusal("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
+        assert refusal["code"] == "digest_mismatch"
+        assert s.creates_sent() == 1
+
+
+@pytest.mark.requirement("ONCE-2")
+async def test_a_search_that_fails_for_a_replacement_ends_the_call_with_its_reason() -> None:
+    async with stack() as s:
+        create = await planned(s)
+        arm(s, "refuse", code="no_such_ask")
+        arm(s, "http_error", operation="search", nth=2, times=0)
+        assert (await s.refusal("create_instances", **create))["code"] == "provider_down"
+        assert s.creates_sent() == 1
+
+
+@pytest.mark.requirement("ONCE-8")
+async def test_an_order_whose_offer_left_the_market_between_two_calls_is_dropped() -> None:
+    async with stack() as s:
+        create = await planned(s, count=4, fleet="best_effort")
+        arm(s, "delay", seconds=25.0, times=0)
+        first = await s.call("create_instances", **create)
+        take_all(s)
+        made = await s.call("create_instances", **create)
+        assert states(made).count("dropped") == states(first).count("planned") > 0
+        assert s.creates_sent() == states(first).count("rented")

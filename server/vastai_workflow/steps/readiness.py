@@ -47,11 +47,6 @@ class Waited:
     planned: Order | None = None
 
     @property
-    def ready(self) -> bool:
-        """Every machine is as ready as it gets."""
-        return self.settled and bool(self.reports) and all(report.ready for report in self.reports)
-
-    @property
     def over(self) -> bool:
         """Nothing more will change by waiting."""
         return self.settled and all(report.ready or report.failed or report.order is None for report in self.reports)
