@@ -1,5 +1,7 @@
 """Ways to lose, end, use or trust the wrong machine; and words of others that want to be more than words."""
 
+import asyncio
+from functools import partial
 from typing import Any
 
 import anyio
@@ -190,6 +192,21 @@ async def test_two_ends_of_one_machine_at_once_both_see_it_gone() -> None:
             group.start_soon(end)
         assert [result.is_error for result in results] == [False, False]
         assert all(": gone" in text_of(result) for result in results)
+
+
+@pytest.mark.requirement("ONCE-6")
+async def test_an_end_elsewhere_that_two_calls_see_at_once_breaks_neither() -> None:
+    for turns in range(8):  # however far the one is when the other begins
+        async with stack() as s:
+            workflow_id, [machine] = await s.ready()
+            s.world.life.end(s.world.instances[machine])
+            s.clock.advance(120)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_wait, s, workflow_id)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                group.start_soon(partial(s.call, "destroy_instances", instance_ids=[machine]))
+            assert [order.state for order in await s.deps.store.orders()] == [OrderState.RELEASED]
 
 
 @pytest.mark.requirement("READY-3")

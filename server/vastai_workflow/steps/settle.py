@@ -13,6 +13,7 @@ from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
     VISIBILITY_S,
+    IllegalMoveError,
     Order,
     OrderFacts,
     OrderState,
@@ -112,7 +113,10 @@ async def _check_missing(deps: Deps, market: Market, order: Order) -> tuple[str,
     if await market.instance(order.instance_id) is not None:
         return (f"machine {order.instance_id} shows no mark of our order {order.order_id} now: left as it is",)
     facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason="ended elsewhere, not by this server")
-    await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
+    try:
+        await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
+    except IllegalMoveError:  # another call saw its end first
+        return ()
     return (f"machine {order.instance_id} of order {order.order_id} is gone; it was not ended by this server",)
 
 
