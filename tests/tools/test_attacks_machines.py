@@ -10,6 +10,7 @@ from mcp.types import CallToolResult
 
 from tests.stack import PUBLIC_KEY, Stack, stack, text_of
 from tests.tools.acts import arm, follow, planned, states, stranger
+from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.market import ORDER_VARIABLE
 from vastai_workflow.simulator.renting import rent
@@ -88,6 +89,37 @@ async def test_anothers_machine_that_a_reply_names_is_not_used_as_ours() -> None
         assert PUBLIC_KEY not in {key.public_key for key in s.world.instances[other].ssh_keys.values()}
         [order] = await s.deps.store.orders()
         assert (order.instance_id, order.state) == (next(i for i in s.running() if i != other), OrderState.RENTED)
+
+
+@pytest.mark.requirement("PURPOSE-3")
+async def test_our_own_machine_that_anothers_reply_names_stays_its_orders_and_ends_at_once() -> None:
+    async with stack() as s:
+        first, [machine] = await s.ready()
+        create = await planned(s)
+        arm(s, "hidden", seconds=50.0)
+        arm(s, "other_id", id=machine)
+        await s.call("create_instances", **create)
+        [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
+        assert row["workflow_id"] == first
+        ended = await s.call("destroy_instances", instance_ids=[machine])
+        assert ended["instances"][0]["final_state"] == "gone"
+        s.clock.advance(50)
+        waited = await _wait(s, create["workflow_id"], 120)
+        [row] = waited["instances"]
+        assert (row["readiness"], [row["instance_id"]]) == ("gpu_ok", s.running())
+
+
+@pytest.mark.requirement("GATE-6")
+async def test_a_machine_that_no_list_shows_counts_though_its_reply_named_a_listed_one() -> None:
+    async with stack(caps=Caps(max_instances=2)) as s:
+        _, [machine] = await s.ready()
+        create = await planned(s)
+        arm(s, "hidden", seconds=50.0)
+        arm(s, "other_id", id=machine)
+        await s.call("create_instances", **create)
+        refusal = await s.refusal("create_instances", **await planned(s))
+        assert refusal["code"] == "cap_exceeded"
+        assert len(s.running()) == 2
 
 
 @pytest.mark.requirement("ONCE-5")

@@ -115,6 +115,8 @@ class Target:
 
 async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> Target:
     orders = await deps.store.orders(instance_ids=(instance_id,))
+    if seen is not None:  # whose reply named it wrongly has another machine
+        orders = tuple(o for o in orders if not o.live or made_by(seen.instance, o, deps.store.store_id))
     live = [order for order in orders if order.live]
     lists_after = max((_listed_by(order, known=seen is not None) for order in live), default=0.0)
     return Target(instance_id, seen, orders, lists_after, proven=seen is not None)

@@ -36,15 +36,14 @@ class ActiveInstance:
 
 async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
     """Join a complete list with the ledger."""
-    orders = await deps.store.orders(account_id=account_id)
-    by_instance = {order.instance_id: order for order in orders if order.instance_id is not None}
-    return tuple(_active(instance, by_instance.get(instance.id), deps.store.store_id) for instance in instances)
+    orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
+    return tuple(_active(item, orders.get(marked_by(item, deps.store.store_id) or "")) for item in instances)
 
 
-def _active(instance: Instance, order: Order | None, store_id: str) -> ActiveInstance:
+def _active(instance: Instance, order: Order | None) -> ActiveInstance:
     state = condition(instance).state
     burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
-    mine = order if order is not None and order.live and made_by(instance, order, store_id) else None
+    mine = order if order is not None and order.live and order.instance_id == instance.id else None
     return ActiveInstance(instance, state, burn, mine)
 
 

@@ -73,7 +73,8 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
     active = await with_orders(deps, run.opened.account.id, run.instances)
     own = {item.instance_id for item in orders if item.workflow_id == workflow.workflow_id}
     acknowledged = set(confirmation.acknowledged) if confirmation is not None else set[int]()
-    unlisted = [o for o in others if o.live and all(o.instance_id != item.instance.id for item in active)]
+    listed = {item.order.order_id for item in active if item.order is not None}
+    unlisted = [o for o in others if o.live and o.order_id not in listed]
     values = workflow.values
     facts = Facts(
         purpose=Purpose.RENT,

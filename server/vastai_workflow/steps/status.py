@@ -78,14 +78,13 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
     opened = await open_market(deps, caller, workflow_id, instance_ids)
     instances = await opened.market.instances()
     kept = await deps.store.orders(account_id=opened.account.id)
-    orders = {order.instance_id: order for order in kept if order.instance_id is not None}
+    named = [(order.instance_id, order) for order in kept if order.instance_id is not None]
     if workflow_id is not None and not instance_ids:
-        instance_ids = [i for i, order in orders.items() if order.workflow_id == workflow_id]
+        instance_ids = list(dict.fromkeys(i for i, order in named if order.workflow_id == workflow_id))
     by_id = {instance.id: instance for instance in instances}
+    mine = deps.store.store_id
+    orders = {i: o for i, o in named if i not in by_id or made_by(by_id[i], o, mine)}  # a reply may name another's
     wanted = instance_ids or (tuple(by_id) if workflow_id is None else ())
-    for i, instance in by_id.items():
-        if i in orders and not made_by(instance, orders[i], deps.store.store_id):
-            del orders[i]  # a reply named it, its mark says otherwise
     reports = [
         await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
         for i in wanted
