@@ -299,8 +299,9 @@ async def test_prices_that_rose_in_the_middle_of_a_plan_hide_nothing_that_was_re
         for machine in s.world.market.machines:
             machine.price *= 9
         made = await s.call("create_instances", **create)
-        assert states(made)[0] == "rented"
+        assert states(made) == ["rented", "dropped"]
         assert made["orders"][0]["instance_id"] in s.running()
+        assert made["next_call"]["tool"] == "wait_until_ready"
         assert s.creates_sent() == 1
 
 

@@ -57,11 +57,10 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
     if "max_price_per_hour" in values:
         try:
             ranked = under(ranked, Rate.of(values["max_price_per_hour"]))
-        except Refusal as shortage:
-            own = await _own_orders(deps, workflow, plan)
-            if not any(order.holds_place for order in own):
+        except Refusal:
+            if not any(order.holds_place for order in await _own_orders(deps, workflow, plan)):
                 raise
-            return Created(workflow.workflow_id, own, stopped=shortage.message, planned_left=True)
+            ranked = ()  # what is still planned costs too much now: it is dropped, and what came is told
     deadline = deps.clock.now() + CALL_BUDGET_S
     run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, ())
     await look_again(run)
