@@ -161,6 +161,26 @@ async def test_a_recycled_instance_shows_another_host_key_on_the_same_port() -> 
         assert await one.host_key(direct(recycled)) != before
 
 
+@pytest.mark.parametrize("spell", ["stop_and_start", "reboot"])
+async def test_a_container_shows_the_same_host_key_after_a_spell_of_not_running(spell: str) -> None:
+    async with site() as one:
+        row = await one.booted()
+        before = await one.host_key(direct(row))
+        path = f"/api/v0/instances/{row['id']}/"
+        if spell == "reboot":
+            await one.client.put(f"/api/v0/instances/reboot/{row['id']}/", json={})
+        else:
+            await one.client.put(path, json={"state": "stopped"})
+            one.clock.advance(BOOTED_S)
+            assert (await one.row(row["id"]))["actual_status"] != "running"
+            await one.client.put(path, json={"state": "running"})
+        with no_login():
+            await one.says(direct(row))
+        one.clock.advance(BOOTED_S)
+
+        assert await one.host_key(direct(await one.row(row["id"]))) == before
+
+
 async def test_a_machine_without_a_card_says_so() -> None:
     async with site(Fault("gpu_missing")) as one:
         row = await one.booted()

@@ -3,8 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
+import asyncssh
+
 from vastai_workflow.simulator.instances import Address, Instance
-from vastai_workflow.simulator.ssh_host import SshHost
+from vastai_workflow.simulator.ssh_host import SshHost, new_host_key
 from vastai_workflow.simulator.world import World
 
 
@@ -23,6 +25,8 @@ class SshHosts:
     def __init__(self, world: World) -> None:
         self._world = world
         self._kept: dict[int, _Kept] = {}
+        self._host_keys: dict[tuple[int, int], asyncssh.SSHKey] = {}
+        """By instance and container: a container keeps its key over stop, start and reboot."""
         self._busy = asyncio.Lock()
 
     async def follow(self) -> None:
@@ -45,9 +49,13 @@ class SshHosts:
             return
         await self._close(instance.id)
         model = instance.machine.model
+        container = (instance.id, instance.container)
+        if container not in self._host_keys:
+            self._host_keys[container] = new_host_key()
         host = SshHost(
             authorized_keys=lambda: self._world.authorized_keys(instance.id),
             gpus=[(model.name, model.ram)] * len(instance.gpu_ids) if instance.cards is None else instance.cards,
+            host_key=self._host_keys[container],
             behaviour=instance.ssh_behaviour,
         )
         self._kept[instance.id] = _Kept(host, instance.container, instance.ssh_behaviour)
