@@ -123,3 +123,23 @@ def test_an_option_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str
         main(["--nonsense"])
     assert end.value.code == 2
     assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("serve --simulate --speed 0", "--speed: got 0, allowed: a number of more than 0"),
+        ("demo --json --speed 0", "--speed: got 0, allowed: a number of more than 0"),
+        ("simulate --speed 0", "--speed: got 0, allowed: a number of more than 0"),
+        ("simulate --speed -1", "--speed: got -1, allowed: a number of more than 0"),
+        ("simulate --speed nan", "--speed: got nan, allowed: a number of more than 0"),
+        ("simulate --speed fast", "--speed: got fast, allowed: a number of more than 0"),
+        ("simulate --port 99999", "--port: got 99999, allowed: 0 to 65535"),
+        ("simulate --fault drop_reply:operation=crate", "got operation=crate for the fault 'drop_reply', allowed: *, "),
+    ],
+)
+def test_an_argument_that_cannot_be_is_told_before_anything_starts(command: str, sentence: str, tmp_path: Path) -> None:
+    done = run(*command.split(), home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

@@ -606,6 +606,7 @@ def test_a_fault_is_read_from_the_command_line() -> None:
         ("nonsense", "got the fault 'nonsense', allowed: "),
         ("delay:color=red", "got the setting 'color' for the fault 'delay', allowed: seconds"),
         ("delay:seconds", "expected key=value"),
+        ("delay:operation=crate", r"got operation=crate for the fault 'delay', allowed: \*, .*create, create_bulk"),
         ("delay:nth=0", "nth 1 or more"),
         ("http_error:body=red", "got body=red for the fault 'http_error', allowed: text, html, json, empty"),
         ("ssh:behaviour=rude", "got behaviour=rude"),

@@ -44,11 +44,6 @@ def test_a_fault_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> N
     assert "got the fault 'nonsense', allowed:" in capsys.readouterr().err
 
 
-def test_a_speed_that_cannot_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate.run(parsed("--speed", "0")) == 2
-    assert "more than 0" in capsys.readouterr().err
-
-
 def test_all_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate.run(parsed("--list-faults")) == 0
     assert "delay:seconds=150.0 (create): the call takes effect" in capsys.readouterr().out

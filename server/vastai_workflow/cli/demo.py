@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vastai_workflow.cli.serve import speed
+
 if TYPE_CHECKING:
     from mcp.client import Client
 
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end, and nothing else")
     parser.add_argument("--seed", type=int, default=1, help="the market's seed (default: 1)")
-    parser.add_argument("--speed", type=float, default=_SPEED, help=f"times real time (default: {_SPEED:g})")
+    parser.add_argument("--speed", type=speed, default=_SPEED, help=f"times real time (default: {_SPEED:g})")
 
 
 def run(args: argparse.Namespace) -> int:

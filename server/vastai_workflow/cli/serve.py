@@ -2,9 +2,22 @@
 
 import argparse
 import gc
+import math
 import os
 
 DEFAULT_SPEED = 10.0
+
+
+def speed(text: str) -> float:
+    """How many times faster than real time a simulated market runs, from the command line: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        msg = f"got {text}, allowed: a number of more than 0"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", action="store_true", help="rent on a simulated market: costs nothing")
     parser.add_argument("--seed", type=int, default=1, help="with --simulate: the market's seed (default: 1)")
     parser.add_argument(
-        "--speed", type=float, default=DEFAULT_SPEED, help=f"with --simulate: times real time ({DEFAULT_SPEED:g})"
+        "--speed", type=speed, default=DEFAULT_SPEED, help=f"with --simulate: times real time ({DEFAULT_SPEED:g})"
     )
     parser.add_argument("--store", metavar="FOLDER", help="where the ledger is (default: the user's state folder)")
     parser.add_argument("--approval", choices=("human", "relayed", "auto"), help="whose yes counts (default: auto)")

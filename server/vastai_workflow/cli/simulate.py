@@ -7,15 +7,26 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from vastai_workflow.cli.serve import speed
+
 if TYPE_CHECKING:
     from vastai_workflow.simulator.faults import Fault
+
+_LAST_PORT = 65_535
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= _LAST_PORT):
+        msg = f"got {text}, allowed: 0 to {_LAST_PORT}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: any free one)")
     parser.add_argument("--seed", type=int, default=1, help="the market's seed (default: 1)")
-    parser.add_argument("--speed", type=float, default=1.0, help="how much faster than real time (default: 1)")
+    parser.add_argument("--speed", type=speed, default=1.0, help="how much faster than real time (default: 1)")
     parser.add_argument("--offers", type=int, default=60, help="number of offers (default: 60)")
     parser.add_argument(
         "--competitors", type=float, default=0.0, metavar="N", help="rentals by others an hour (default: 0)"

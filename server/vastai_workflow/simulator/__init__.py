@@ -16,5 +16,5 @@ What is true, whatever the API says: `world.instances` (not gone yet), `world.ev
 `world.state()` (the same over HTTP: `GET /__sim__/state`), `world.requests` (a count by operation). Operations, as
 faults and counts name them: search create create_bulk launch list show start stop label destroy destroy_bulk set_bulk
 reboot recycle bid prepay update deposit logs log_text execute ssh_keys add_ssh_key instance_keys attach detach user
-charges invoices secrets templates volumes and the like; `app.ENDPOINTS` has them all.
+charges invoices secrets templates volumes and the like; `endpoints.OPERATIONS` has them all.
 """

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from vastai_workflow.simulator import refusals
 from vastai_workflow.simulator.clock import AdjustableClock
+from vastai_workflow.simulator.endpoints import ENDPOINTS
 from vastai_workflow.simulator.exchange import Call, Endpoint, JsonObject, Refused, Reply
 from vastai_workflow.simulator.faults import Fault, Schedule, as_refusal
-from vastai_workflow.simulator.routes import account, bills, changing, keys, logs, offers, reading, storage
 from vastai_workflow.simulator.rules.rule import Exchange, refused
 from vastai_workflow.simulator.world import World
 
@@ -24,17 +24,6 @@ TIMEOUT_IN_SCOPE = "simulator.timeout_s"
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 _OF_INSTANCE_KEY = frozenset({"start", "stop", "destroy"})
-
-ENDPOINTS: tuple[Endpoint, ...] = (
-    *offers.ENDPOINTS,
-    *reading.ENDPOINTS,
-    *changing.ENDPOINTS,
-    *keys.ENDPOINTS,
-    *logs.ENDPOINTS,
-    *account.ENDPOINTS,
-    *bills.ENDPOINTS,
-    *storage.ENDPOINTS,
-)
 
 
 class ConnectionDropped(Exception):

@@ -87,6 +87,13 @@ class Endpoint:
     penalty_s: float = 0.0
     per_minute: int = 0
     """A number of calls a minute in place of an interval; 0 is none."""
+    choices: tuple[str, ...] = ()
+    """The operations that the body chooses between, where it does."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Every operation that this route may be."""
+        return (self.operation,) if isinstance(self.operation, str) else self.choices
 
     def operation_of(self, body: JsonObject) -> str:
         """The operation's name for this body."""

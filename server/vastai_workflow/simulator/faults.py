@@ -8,6 +8,7 @@ counted from the moment the fault is there; calls that were refused for their ke
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vastai_workflow.simulator.endpoints import OPERATIONS
 from vastai_workflow.simulator.exchange import Call, Refused
 from vastai_workflow.simulator.rules import fates, lies, lists, replies
 from vastai_workflow.simulator.rules.rule import Rule, Settings, Value
@@ -21,13 +22,17 @@ class Fault:
     """One scheduled fault: from the `nth` call of an operation on, `times` calls (0 is all of them).
 
     `operation` is the simulator's name of it (`create`, `list`, `start`, ...; `*` is any); without one the fault meets
-    the operation it is made for. Raises `ValueError` for an unknown name or setting.
+    the operation it is made for. Raises `ValueError` for an unknown name, operation or setting.
     """
 
     def __init__(self, name: str, *, operation: str = "", nth: int = 1, times: int = 1, **settings: Value) -> None:
         rule = FAULTS.get(name)
         if rule is None:
             msg = f"got the fault {name!r}, allowed: {', '.join(sorted(FAULTS))}"
+            raise ValueError(msg)
+        if operation not in {"", ANY_OPERATION, *OPERATIONS}:
+            allowed = ", ".join((ANY_OPERATION, *sorted(OPERATIONS)))
+            msg = f"got operation={operation} for the fault {name!r}, allowed: {allowed}"
             raise ValueError(msg)
         unknown = sorted(set(settings) - set(rule.settings))
         if unknown:

@@ -138,7 +138,15 @@ def _update(call: Call) -> Reply:
 
 
 ENDPOINTS = (
-    Endpoint("PUT", "/api/v0/instances/{id:int}", _set_operation, _set, "instance_write", interval_s=1.0),
+    Endpoint(
+        "PUT",
+        "/api/v0/instances/{id:int}",
+        _set_operation,
+        _set,
+        "instance_write",
+        interval_s=1.0,
+        choices=("start", "stop", "label"),
+    ),
     Endpoint("PUT", "/api/v0/instances", "set_bulk", _set_many, "instance_write", interval_s=1.0),
     Endpoint("DELETE", "/api/v0/instances/{id:int}", "destroy", _destroy, "instance_write", interval_s=3.0),
     Endpoint("DELETE", "/api/v0/instances", "destroy_bulk", _destroy_many, "instance_write", interval_s=3.0),
