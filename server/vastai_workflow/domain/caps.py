@@ -13,8 +13,12 @@ MAX_TOTAL_PER_HOUR: Final = "VASTAI_WORKFLOW_MAX_TOTAL_PER_HOUR"
 MAX_INSTANCES: Final = "VASTAI_WORKFLOW_MAX_INSTANCES"
 READ_ONLY: Final = "VASTAI_WORKFLOW_READ_ONLY"
 
-_CAP_PREFIX: Final = "VASTAI_WORKFLOW_MAX_"
-_CAPS: Final = (MAX_PRICE_PER_HOUR, MAX_TOTAL_PER_HOUR, MAX_INSTANCES)
+_PREFIX: Final = "VASTAI_WORKFLOW_"
+_KNOWN: Final = (
+    *(MAX_PRICE_PER_HOUR, MAX_TOTAL_PER_HOUR, MAX_INSTANCES, READ_ONLY),
+    *(f"{_PREFIX}{name}" for name in ("STATE", "APPROVAL", "LOG_LEVEL", "ORDER")),
+)
+"""A name besides these is a limit that somebody meant and misspelt. `ORDER` stands in the machines that we rent."""
 _DOLLARS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 _SWITCH: Final = {
@@ -40,13 +44,13 @@ class Caps:
 
 
 def caps_from(environment: Mapping[str, str]) -> Caps:
-    """The caps that the variables state; Refusal `invalid_argument` for a value or a cap's name that can't be read.
+    """The caps that the variables state; Refusal `invalid_argument` for a value or a name that can't be read.
 
     An empty value is refused too: somebody meant to set a cap.
     """
     for name in sorted(environment):
-        if name.startswith(_CAP_PREFIX) and name not in _CAPS:
-            raise _unreadable("the environment", name, f"one of {', '.join(_CAPS)}")
+        if name.startswith(_PREFIX) and name not in _KNOWN:
+            raise _unreadable("the environment", name, f"one of {', '.join(_KNOWN)}")
     return Caps(
         max_price_per_hour=_rate(environment, MAX_PRICE_PER_HOUR),
         max_total_per_hour=_rate(environment, MAX_TOTAL_PER_HOUR),

@@ -95,6 +95,7 @@ class Order(BaseModel):
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None
     final_state: str | None = None
+    cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
     warnings: tuple[str, ...] = ()
@@ -145,6 +146,7 @@ class OrderFacts(BaseModel):
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None
     final_state: str | None = None
+    cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
     warnings: tuple[str, ...] | None = None

@@ -25,6 +25,7 @@ CALL_BUDGET_S: Final = 40.0
 NOT_AS_AGREED: Final = "not as agreed"
 """How the reason begins for which a machine was released that is not what was agreed."""
 
+ON_REQUEST: Final = "destroyed on request"
 _LOOK_EVERY_S: Final = 2.0
 
 
@@ -126,8 +127,10 @@ async def _told(deps: Deps, target: Target, look: _Look | None) -> End:
     """What the caller is told of one machine, after the ledger."""
     seen, instance_id = target.seen, target.instance_id
     if not target.worth:
-        if any(order.state is OrderState.RELEASED for order in target.orders):
-            return End(instance_id, "gone", State.GONE, reason="it was gone already")
+        ended = [order for order in target.orders if order.state is OrderState.RELEASED]
+        if ended:
+            kept = ended[-1].cost_usd
+            return End(instance_id, "gone", State.GONE, None if kept is None else Usd(kept), "it was gone already")
         return End(instance_id, "unknown", reason="this key sees no machine with this id; nothing was sent")
     cost = None if seen is None else await metered(deps, seen.instance)
     if look is None:
@@ -135,7 +138,7 @@ async def _told(deps: Deps, target: Target, look: _Look | None) -> End:
         return End(instance_id, "still there", state, cost, "nothing was sent, out of time in this call: call again")
     for order in target.orders:
         if order.live:
-            await _record(deps, order, look.final, "destroyed on request")
+            await _record(deps, order, look.final, ON_REQUEST, cost)
     why = "" if look.error is None else f"{look.error.message} ({look.error.code}); "
     reason = None if look.final == "gone" else f"{why}{look.reason or 'call destroy_instances again'}"
     return End(instance_id, look.final, look.state, cost, reason)
@@ -146,11 +149,12 @@ def _listed_by(order: Order, *, known: bool) -> float:
     return 0.0 if known or order.sent_at is None else order.sent_at + VISIBILITY_S
 
 
-async def _record(deps: Deps, order: Order, final: FinalState, reason: str) -> None:
+async def _record(deps: Deps, order: Order, final: FinalState, reason: str, cost: Usd | None = None) -> None:
     if final != "gone":
         await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason))
         return
-    facts = OrderFacts(ended_at=deps.clock.now(), final_state=final, reason=reason)
+    amount = None if cost is None else cost.amount
+    facts = OrderFacts(ended_at=deps.clock.now(), final_state=final, reason=reason, cost_usd=amount)
     with suppress(IllegalMoveError):  # another call saw its end first
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
 

@@ -230,12 +230,21 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
                 look = await look_around(deps, market)
             else:
                 look = await look_at_offers(deps, market, drafted.values, _bound(deps, drafted))
-            problem = look.shortage
+            problem = look.shortage or _closed(deps, drafted)
         except (LocalError, ProviderError) as error:
             problem = error
     completed = _completed(deps, drafted, look)
     kept = await deps.store.change_workflow(workflow_id, lambda current: _merged(current, completed))
     return Proposal(kept, look, problem)
+
+
+def _closed(deps: Deps, workflow: Workflow) -> Refusal | None:
+    """Why no yes would help here: nobody is asked in vain."""
+    if workflow.action == "create" and deps.caps.read_only:
+        return Refusal("read_only", "this server may only read: the operator set it so")
+    if workflow.action == "create" and deps.approval == "human":
+        return Refusal("person_needed", "this server takes only a person's own yes, and this version can't ask for it")
+    return None
 
 
 def _merged(current: Workflow, completed: Workflow) -> Workflow:

@@ -17,7 +17,6 @@ from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window
 from vastai_workflow.steps.writes import require_writes
 
-MODES: Final = ("reboot", "recycle")
 _LOOK_EVERY_S: Final = 2.0
 _STOP_WAIT_S: Final = 30.0
 

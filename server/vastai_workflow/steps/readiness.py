@@ -23,8 +23,6 @@ from vastai_workflow.steps.writes import require_writes
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 
-DEFAULT_WAIT_S: Final = 40.0
-MAX_WAIT_S: Final = 300.0
 _LOOK_EVERY_S: Final = 1.0
 _PROBE_S: Final = 10.0
 _LOCK_WAIT_S: Final = 0.0

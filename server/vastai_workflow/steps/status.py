@@ -22,7 +22,7 @@ _READY = frozenset({"gpu_ok"})
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok or failed."""
+    """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone."""
 
     instance_id: int
     label: str
@@ -47,7 +47,7 @@ class Report:
     @property
     def failed(self) -> bool:
         """It will not become ready by waiting."""
-        return self.readiness == "failed"
+        return self.readiness in {"failed", "gone"}
 
     @property
     def gone(self) -> bool:
@@ -126,7 +126,8 @@ async def report_gone(deps: Deps, instance_id: int, order: Order | None = None) 
         return Report(instance_id, "", State.PROVISIONING, "provisioning", reason="not listed yet", order=order)
     state = State.GONE if ended else State.UNKNOWN
     reason = order.reason if order is not None and ended else "this key sees no machine with this id"
-    return Report(instance_id, "", state, "failed", reason=reason, order=order)
+    cost = None if order is None or order.cost_usd is None else Usd(order.cost_usd)
+    return Report(instance_id, "", state, "gone" if ended else "failed", cost=cost, reason=reason, order=order)
 
 
 def _readiness(seen: Condition, window: Window) -> tuple[str, str | None]:

@@ -29,12 +29,16 @@ with on_first_use():
     from vastai_workflow.tools import render
 
 if TYPE_CHECKING:
+    from vastai_workflow.domain.errors import WorkflowError
     from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
+
+_PASSING = frozenset({"provider_down", "unreachable", "rate_limited", "incomplete_list", "unreadable_answer"})
+"""Problems that the same call may find gone."""
 
 _AFTER = {
     "offers": "find_offers",
     "status": "instance_status",
-    "ssh": "wait_until_ready",
+    "ssh": "instance_status",
     "destroy": "instance_status",
     "billing": "billing_report",
 }
@@ -130,6 +134,7 @@ def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
         questions=questions,
         active=render.active_rows(look.active) if look is not None else [],
         outlook=render.outlook_row(look.outlook) if look is not None else None,
+        problem=None if proposal.problem is None else proposal.problem.code,
         next_call=after,
     )
     head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}. This call rented nothing."
@@ -147,6 +152,7 @@ def _confirmed(proposal: "dialog.Proposal", questions: list[str]) -> CallToolRes
         questions=questions,
         active=render.active_rows(look.active) if look is not None else [],
         outlook=render.outlook_row(look.outlook) if look is not None else None,
+        problem=None if proposal.problem is None else proposal.problem.code,
         confirmation=render.confirmation_row(confirmation),
         next_call=after,
     )
@@ -166,11 +172,13 @@ def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResul
         questions=[],
         active=[],
         outlook=None,
+        problem=None,
         confirmation=render.confirmation_row(confirmation),
         next_call=None,
     )
     ids = ", ".join(map(str, confirmation.instance_ids))
-    return answer(f"Agreed for 30 minutes: {confirmation.purpose} {ids}. Repeat the refused call now.", result)
+    what = confirmation.detail if confirmation.purpose is record.Purpose.END else confirmation.purpose
+    return answer(f"Agreed for 30 minutes: {what} {ids}. Repeat the refused call now.", result)
 
 
 def _questions(proposal: "dialog.Proposal") -> list[str]:
@@ -178,13 +186,15 @@ def _questions(proposal: "dialog.Proposal") -> list[str]:
     workflow, look, problem = proposal.workflow, proposal.look, proposal.problem
     source = workflow.value("api_key_source")
     if problem is not None:
-        return [problem.ask_user or problem.sentence]
+        return [_problem_words(problem)]
     if look is None:
         return [f"May the API key be read from {source}? Prices come after."]
     if workflow.action != "create":
         return []
     needed = [name for name in agreed.still_needed(workflow.values) if name not in {"max_price_per_hour", "label"}]
-    questions = [agreed.FIELDS[name].ask for name in needed]
+    if needed:  # first what only the user can say; the price comes with it
+        return [agreed.FIELDS[name].ask.capitalize() for name in needed]
+    questions: list[str] = []
     if look.outlook is not None and "label" in workflow.fields and "max_price_per_hour" in workflow.fields:
         words = [f"{a.instance.id} {a.label!r} at {a.burn}" for a in look.active]
         questions.append(wording.rent_question(workflow, look.outlook, look.chosen, look.account, words))
@@ -197,11 +207,29 @@ def _after(proposal: "dialog.Proposal") -> results.NextCall | None:
     source_known = proposal.look is not None or workflow.value("api_key_source") == accounts.ENVIRONMENT_KEY
     if not source_known and proposal.problem is None:
         return next_call("confirm_fields", **known, digest=workflow.digest, fields=["api_key_source"])
-    if proposal.problem is not None or (workflow.action == "create" and proposal.look is None):
+    if proposal.problem is not None and proposal.problem.code in _PASSING:
         return next_call("propose_fields", **known)
-    if workflow.action == "create":
-        return next_call("confirm_fields", **known, digest=workflow.digest)
-    return next_call(_AFTER[workflow.action], **known)
+    if proposal.problem is not None or proposal.look is None:
+        return None  # only the user can go on from here
+    if workflow.action == "offers":
+        return next_call("find_offers", **known)
+    if workflow.action != "create":
+        return next_call(_AFTER[workflow.action])
+    if set(agreed.still_needed(workflow.values)) - {"max_price_per_hour"}:
+        return None
+    return next_call("confirm_fields", **known, digest=workflow.digest)
+
+
+def _problem_words(problem: "WorkflowError") -> str:
+    """What stands in the way, in words for the user."""
+    if problem.ask_user is not None:
+        return problem.ask_user
+    if problem.code in {"key_missing", "key_rejected"}:
+        return (
+            f"{problem.message}. Where else is your API key: file:PATH, cli (the official client's) or keyring? "
+            "A variable that is set now counts after this server is started again."
+        )
+    return problem.sentence
 
 
 def _ask(questions: list[str]) -> str:

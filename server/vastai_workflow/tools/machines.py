@@ -38,7 +38,9 @@ async def instance_status(
         notes=[],
         next_call=after,
     )
-    lines = [render.instance_words(report) for report in seen.reports] or ["No machine runs."]
+    lines = [render.instance_words(report) for report in seen.reports] or [
+        "No machine runs." if workflow_id is None else "No machine of this workflow; without workflow_id all are shown."
+    ]
     if after is not None:
         lines.append(render.UNSETTLED_WORDS)
     return answer("\n".join(lines) + in_words(after), result)

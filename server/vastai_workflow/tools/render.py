@@ -166,7 +166,9 @@ def instance_words(report: Report) -> str:
     reason = "" if report.reason is None else f" ({report.reason})"
     login = f"\n  {report.command}" if report.command and not report.failed else ""
     warnings = "".join(f"\n  note: {warning}" for warning in report.warnings)
-    head = f"{report.instance_id} {report.label!r}: {report.readiness}{reason}, {report.state}"
+    name = f"{report.instance_id} {report.label!r}" if report.label else str(report.instance_id)
+    state = "" if report.state == report.readiness else f", {report.state}"
+    head = f"{name}: {report.readiness}{reason}{state}"
     return f"{head}{price}{cost}{login}{warnings}"
 
 

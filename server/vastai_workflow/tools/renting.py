@@ -1,6 +1,6 @@
 """Tools that lead to a machine: preflight, find_offers, create_instances, wait_until_ready."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mcp.types import CallToolResult
 from pydantic import Field
@@ -23,9 +23,12 @@ from vastai_workflow.tools.surface import (
 
 with on_first_use():
     from vastai_workflow.domain import ledger
-    from vastai_workflow.steps import create, offers, readiness
+    from vastai_workflow.steps import create, destroy, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
+
+if TYPE_CHECKING:
+    from vastai_workflow.steps.status import Report
 
 
 async def preflight(
@@ -124,7 +127,7 @@ async def wait_until_ready(
         after = next_call("create_instances", workflow_id=waited.planned.workflow_id, plan_id=waited.planned.plan_id)
     elif failed:
         after = next_call("read_logs", instance_id=failed[0])
-    elif workflow_id is not None and all(report.gone for report in waited.reports):
+    elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
         after = _another_try(workflow_id, spent=bool(waited.reports))
     result = results.Instances(
         instances=[render.instance_row(report) for report in waited.reports],
@@ -143,6 +146,11 @@ async def wait_until_ready(
         lines.append(render.UNSETTLED_WORDS)
     lines += [f"note: {note}" for note in waited.notes]
     return answer("\n".join(lines) + in_words(after), result)
+
+
+def _asked_for(report: "Report") -> bool:
+    """Whether the user had it ended: nothing is to be tried again."""
+    return report.order is not None and report.order.reason == destroy.ON_REQUEST
 
 
 def _another_try(workflow_id: str, *, spent: bool) -> results.NextCall:

@@ -69,6 +69,7 @@ class Proposal(Result):
     questions: list[str]
     active: list[ActiveRow]
     outlook: OutlookRow | None
+    problem: str | None
     next_call: NextCall | None
 
 
@@ -82,6 +83,7 @@ class Confirmed(Result):
     questions: list[str]
     active: list[ActiveRow]
     outlook: OutlookRow | None
+    problem: str | None
     confirmation: ConfirmationRow | None
     next_call: NextCall | None
 

@@ -1,6 +1,6 @@
 """How a tool is written down: its function, title and annotations, and what it gets from the server."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,11 +95,6 @@ def answer(text: str, result: Result) -> CallToolResult:
 def next_call(tool: str, **arguments: Any) -> NextCall:
     """The call that goes on from here."""
     return NextCall(tool=tool, arguments=arguments)
-
-
-def as_next_call(given: Mapping[str, Any] | None) -> NextCall | None:
-    """A refusal's next call as a result's."""
-    return None if given is None else NextCall.model_validate(given)
 
 
 def in_words(given: NextCall | None) -> str:
