@@ -139,10 +139,10 @@ IDS = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789_-", min_size=1, max_si
 @given(store_id=IDS, order_id=IDS, other=IDS)
 def test_a_mark_leads_back_to_its_order_in_its_store_alone(store_id: str, order_id: str, other: str) -> None:
     mark = marker(store_id, order_id)
-    assert order_of_marker(mark, store_id) == order_id
-    assert order_of_marker(mark, other) == (order_id if other == store_id else None)
+    assert order_of_marker(mark, (store_id,)) == order_id
+    assert order_of_marker(mark, (other,)) == (order_id if other == store_id else None)
 
 
 @pytest.mark.parametrize("mark", [None, "", ".", "s", "s.", ".o", "S.o", "ss.o", " s.o", "other.o", "so"])
 def test_a_foreign_mark_is_nobodys(mark: Any) -> None:
-    assert order_of_marker(mark, "s") is None
+    assert order_of_marker(mark, ("s",)) is None

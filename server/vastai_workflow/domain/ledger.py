@@ -161,7 +161,7 @@ def marker(store_id: str, order_id: str) -> str:
     return f"{store_id}.{order_id}"
 
 
-def order_of_marker(value: str | None, store_id: str) -> str | None:
-    """The order id of a marker that this store made; None for others' markers."""
+def order_of_marker(value: str | None, store_ids: tuple[str, ...]) -> str | None:
+    """The order id of a marker that a ledger with these ids made; None for others' markers."""
     store, dot, order_id = (value or "").partition(".")
-    return order_id if dot and store == store_id and order_id else None
+    return order_id if dot and store in store_ids and order_id else None

@@ -80,7 +80,7 @@ async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) ->
     if order.instance_id is None:
         raise AssertionError
     listed = next((item for item in await market.instances() if item.id == order.instance_id), None)
-    if listed is not None and not made_by(listed, order, deps.store.store_id):
+    if listed is not None and not made_by(listed, order, deps.store.store_ids):
         return End(order.instance_id, "unknown", reason="the list shows a machine without our mark under this id")
     known = listed is not None or (await deps.store.window(order.instance_id)).seen_at > 0
     target = Target(order.instance_id, None, (order,), _listed_by(order, known=known), proven=listed is not None)
@@ -117,7 +117,7 @@ class Target:
 async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> Target:
     orders = await deps.store.orders(instance_ids=(instance_id,))
     if seen is not None:  # whose reply named it wrongly has another machine
-        orders = tuple(o for o in orders if not o.live or made_by(seen.instance, o, deps.store.store_id))
+        orders = tuple(o for o in orders if not o.live or made_by(seen.instance, o, deps.store.store_ids))
     live = [order for order in orders if order.live]
     lists_after = max((_listed_by(order, known=seen is not None) for order in live), default=0.0)
     return Target(instance_id, seen, orders, lists_after, proven=seen is not None)
@@ -195,7 +195,7 @@ async def _end_once(deps: Deps, market: Market, target: Target) -> _Look:
     shown = listed or there
     if shown is None:
         return _Look("gone", State.GONE) if deps.clock.now() >= target.lists_after else _Look("unknown")
-    if not target.proven and not any(made_by(shown, order, deps.store.store_id) for order in target.orders):
+    if not target.proven and not any(made_by(shown, order, deps.store.store_ids) for order in target.orders):
         return _Look("unknown", condition(shown).state, reason="a machine without our mark has this id: not touched")
     return _Look("still there", condition(shown).state)
 
@@ -203,7 +203,7 @@ async def _end_once(deps: Deps, market: Market, target: Target) -> _Look:
 async def _carries_mark(deps: Deps, market: Market, target: Target) -> bool:
     """A reply that named an id proves nothing: the machine's own page has to show our mark."""
     there = await market.instance(target.instance_id)
-    return there is not None and any(made_by(there, order, deps.store.store_id) for order in target.orders)
+    return there is not None and any(made_by(there, order, deps.store.store_ids) for order in target.orders)
 
 
 def _intent(strangers: tuple[int, ...], active: dict[int, ActiveInstance]) -> Intent:

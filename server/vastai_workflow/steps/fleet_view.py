@@ -37,7 +37,7 @@ class ActiveInstance:
 async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
     """Join a complete list with the ledger."""
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
-    return tuple(_active(item, orders.get(marked_by(item, deps.store.store_id) or "")) for item in instances)
+    return tuple(_active(item, orders.get(marked_by(item, deps.store.store_ids) or "")) for item in instances)
 
 
 def _active(instance: Instance, order: Order | None) -> ActiveInstance:
@@ -57,11 +57,11 @@ def burning(active: Sequence[ActiveInstance]) -> Rate:
     return total([item.burn for item in active])
 
 
-def made_by(instance: Instance, order: Order, store_id: str) -> bool:
+def made_by(instance: Instance, order: Order, store_ids: tuple[str, ...]) -> bool:
     """Whether a machine carries this order's mark: a reply that names an id proves nothing by itself."""
-    return marked_by(instance, store_id) == order.order_id
+    return marked_by(instance, store_ids) == order.order_id
 
 
-def marked_by(instance: Instance, store_id: str) -> str | None:
-    """The order id that an instance carries, if this store made it."""
-    return order_of_marker(instance.order_marker, store_id)
+def marked_by(instance: Instance, store_ids: tuple[str, ...]) -> str | None:
+    """The order id that an instance carries, if this ledger made it."""
+    return order_of_marker(instance.order_marker, store_ids)

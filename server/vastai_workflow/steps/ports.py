@@ -160,7 +160,12 @@ class Store(Protocol):
 
     @property
     def store_id(self) -> str:
-        """Random, made with the store; half of the order marker."""
+        """Random, the newest of `store_ids`; half of the marker of new orders."""
+        ...
+
+    @property
+    def store_ids(self) -> tuple[str, ...]:
+        """All ids that this ledger ever had, newest last: machines of its orders may carry any of them."""
         ...
 
     async def add_workflow(self, workflow: Workflow) -> None:

@@ -137,7 +137,7 @@ async def _orders(
 
 async def _advance(deps: Deps, opened: Opened, order: Order, instance: Instance | None, deadline: float) -> Report:
     """One machine, one step further: attach what is missing, probe what runs."""
-    if instance is None or (order.live and not made_by(instance, order, deps.store.store_id)):
+    if instance is None or (order.live and not made_by(instance, order, deps.store.store_ids)):
         return await report_gone(deps, order.instance_id or 0, order)
     window = await deps.store.window(instance.id)
     state = condition(instance, in_grace=deps.clock.now() < window.grace_until)

@@ -43,7 +43,7 @@ async def settle(deps: Deps, market: Market, account_id: int, instances: Sequenc
     notes: list[str] = []
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
     for instance in sorted(instances, key=lambda item: item.id):
-        order = orders.get(marked_by(instance, deps.store.store_id) or "")
+        order = orders.get(marked_by(instance, deps.store.store_ids) or "")
         if order is None or order.instance_id == instance.id:
             continue
         if not order.can_have_made(instance.start_date):
@@ -67,12 +67,12 @@ async def settle(deps: Deps, market: Market, account_id: int, instances: Sequenc
 def _named_wrongly(deps: Deps, order: Order, instances: Sequence[Instance]) -> bool:
     """No machine is on record for the order, or the one that its reply named does not carry its mark."""
     named = next((item for item in instances if item.id == order.instance_id), None)
-    return order.state is not OrderState.RELEASED and (named is None or not made_by(named, order, deps.store.store_id))
+    return order.state is not OrderState.RELEASED and (named is None or not made_by(named, order, deps.store.store_ids))
 
 
 async def _check_rented(deps: Deps, market: Market, order: Order, instances: Sequence[Instance]) -> tuple[str, ...]:
     instance = next((item for item in instances if item.id == order.instance_id), None)
-    if instance is None or not made_by(instance, order, deps.store.store_id):
+    if instance is None or not made_by(instance, order, deps.store.store_ids):
         return await _check_missing(deps, market, order)
     stillborn = await _stillborn(deps, order, instance)
     if order.rented_price_per_hour is not None and not stillborn:

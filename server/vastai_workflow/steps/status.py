@@ -82,7 +82,7 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
     if workflow_id is not None and not instance_ids:
         instance_ids = list(dict.fromkeys(i for i, order in named if order.workflow_id == workflow_id))
     by_id = {instance.id: instance for instance in instances}
-    mine = deps.store.store_id
+    mine = deps.store.store_ids
     orders = {i: o for i, o in named if i not in by_id or made_by(by_id[i], o, mine)}  # a reply may name another's
     wanted = instance_ids or (tuple(by_id) if workflow_id is None else ())
     reports = [

@@ -58,8 +58,13 @@ class SqliteStore:
 
     @property
     def store_id(self) -> str:
-        """Random, made with the store; half of the order marker."""
-        return self._database.store_id
+        """Random, the newest of `store_ids`; half of the marker of new orders."""
+        return self.store_ids[-1]
+
+    @property
+    def store_ids(self) -> tuple[str, ...]:
+        """All ids that this ledger ever had, newest last: machines of its orders may carry any of them."""
+        return (self._database.store_id,)
 
     async def aclose(self) -> None:
         """Close the file; the next use opens it again. A store in memory is lost."""
