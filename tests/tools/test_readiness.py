@@ -293,7 +293,7 @@ async def test_a_machine_that_somebody_else_ended_is_reported_gone() -> None:
         s.clock.advance(120)
         waited = await s.call("wait_until_ready", workflow_id=workflow_id)
         assert waited["instances"][0]["state"] == "gone"
-        assert any("not ended by this server" in note for note in waited["notes"])
+        assert any("not by this server" in note for note in waited["notes"])
 
 
 async def test_while_another_call_rents_a_wait_goes_on_without_settling() -> None:

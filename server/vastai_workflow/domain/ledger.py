@@ -67,6 +67,8 @@ class Order(BaseModel):
     `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
     `ssh_key`, `fleet` and `places` are those of the yes.
     `reply_error`: the create's reply was an error, and named a machine all the same.
+    `late`: its machine showed up after its place was given back.
+    `final_state`: how its end went, once one was asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +100,7 @@ class Order(BaseModel):
     cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
+    late: bool = False
     warnings: tuple[str, ...] = ()
     ssh_key: ChosenKey | None = None
     fleet: str | None = None
@@ -117,6 +120,11 @@ class Order(BaseModel):
     def live(self) -> bool:
         """Rented and not seen to be gone."""
         return self.state is OrderState.RENTED
+
+    @property
+    def settled_from(self) -> float | None:
+        """Unix seconds from which its absence from a complete list proves that it rented nothing."""
+        return None if self.sent_at is None else self.sent_at + CREATE_TIMEOUT_S + VISIBILITY_S
 
     def can_have_made(self, start_date: float | None) -> bool:
         """Whether a machine of this age can be from this order's one request; its mark may be copied any time later."""
@@ -149,6 +157,7 @@ class OrderFacts(BaseModel):
     cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
+    late: bool | None = None
     warnings: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:

@@ -10,18 +10,20 @@ from vastai_workflow.domain.market import Account
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.ports import Market
+from vastai_workflow.steps.reconcile import settle_on_first_use
 
 ENVIRONMENT_KEY: Final = "env:VAST_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The provider's API for this call, and whose account it is."""
+    """The provider's API for this call, and whose account it is. `notes`: what an earlier run of this server left."""
 
     market: Market
     account: Account
     source: str
     workflow: Workflow | None
+    notes: tuple[str, ...] = ()
 
 
 async def open_market(
@@ -38,7 +40,8 @@ async def open_market(
     market = await deps.markets.open(source or ENVIRONMENT_KEY)
     account = await market.account()
     _check_account(account, orders, workflow)
-    return Opened(market, account, source or ENVIRONMENT_KEY, workflow)
+    left = await settle_on_first_use(deps, market, account.id)
+    return Opened(market, account, source or ENVIRONMENT_KEY, workflow, left.notes)
 
 
 async def known_sources(deps: Deps, caller: Caller) -> frozenset[str]:

@@ -13,7 +13,7 @@ from vastai_workflow.domain.plan import candidates
 from vastai_workflow.domain.workflow import Confirmation, Plan, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.destroy import CALL_BUDGET_S
+from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
 from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all

@@ -1,7 +1,7 @@
 """What every step works with, and who is calling."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vastai_workflow.domain.caps import Caps
@@ -12,7 +12,10 @@ from vastai_workflow.steps.ports import Clock, Keys, Markets, Prober, Store
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts."""
+    """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts.
+
+    `settled_accounts`: held against a complete list since this process started.
+    """
 
     clock: Clock
     store: Store
@@ -22,6 +25,7 @@ class Deps:
     caps: Caps
     new_id: Callable[[int], str]
     approval: Literal["human", "relayed", "auto"] = "auto"
+    settled_accounts: set[int] = field(default_factory=set[int])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ LABEL_CAP = 60
 
 @dataclass(frozen=True, slots=True)
 class ActiveInstance:
-    """One machine of the account. `order` is its order where this server's ledger has one."""
+    """One machine of the account. `order` is its order where this server's ledger has one, also after its end."""
 
     instance: Instance
     state: State
@@ -43,7 +43,7 @@ async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]
 def _active(instance: Instance, order: Order | None) -> ActiveInstance:
     state = condition(instance).state
     burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
-    mine = order if order is not None and order.live and order.instance_id == instance.id else None
+    mine = order if order is not None and order.instance_id == instance.id else None
     return ActiveInstance(instance, state, burn, mine)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.destroy import NOT_AS_AGREED, end_order
+from vastai_workflow.steps.ending import NOT_AS_AGREED, end_order
 from vastai_workflow.steps.ports import Market
 
 IN_USE_AFTER_S: Final = 600.0
@@ -50,5 +50,5 @@ def _came(order: Order) -> bool:
 
 
 async def _release(deps: Deps, market: Market, order: Order) -> str:
-    end = await end_order(deps, market, order, reason="all or nothing: the others did not come")
-    return f"machine {order.instance_id} released (all or nothing): {end.final_state}"
+    final = await end_order(deps, market, order, reason="all or nothing: the others did not come")
+    return f"machine {order.instance_id} released (all or nothing): {final}"

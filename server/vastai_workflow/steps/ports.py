@@ -137,8 +137,9 @@ class Window:
     """What was seen of an instance over the calls; the store keeps it whole (every field).
 
     `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
-    is one that still comes up. `keyed`: the agreed key was seen on the instance. `gpu_s`, `seen_at`, `seen_running`:
-    the local meter, GPU seconds that were billed.
+    is one that still comes up. `started_at`: when a start was asked for whose answer is not known (0: none).
+    `keyed`: the agreed key was seen on the instance. `gpu_s`, `seen_at`, `seen_running`: the local meter, GPU seconds
+    that were billed.
     """
 
     instance_id: int
@@ -148,6 +149,7 @@ class Window:
     host: str | None = None
     port: int | None = None
     grace_until: float = 0.0
+    started_at: float = 0.0
     keyed: bool = False
     probed_at: float = 0.0
     gpu_s: float = 0.0

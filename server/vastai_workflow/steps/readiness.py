@@ -13,11 +13,10 @@ from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import made_by
-from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_instance_key
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
-from vastai_workflow.steps.settle import Settled, settle
+from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.steps.status import Report, report_gone, report_of
 from vastai_workflow.steps.writes import require_writes
 
@@ -25,7 +24,6 @@ Progress = Callable[[float, float, str], Awaitable[None]]
 
 _LOOK_EVERY_S: Final = 1.0
 _PROBE_S: Final = 10.0
-_LOCK_WAIT_S: Final = 0.0
 _MSG_CAP: Final = 160
 _FRESH_S: Final = 60.0
 _FINAL: Final = frozenset({"wrong_gpu", "host_key_changed", "no_private_key"})
@@ -87,7 +85,7 @@ async def _look(
     deadline: float,
 ) -> Waited:
     instances = await opened.market.instances()
-    notes = await _settled(deps, opened, instances)
+    settled = await settle_now(deps, opened.market, opened.account.id, instances)
     orders = await _orders(deps, caller, opened, workflow_id, instance_ids)
     by_id = {instance.id: instance for instance in instances}
     reports = [
@@ -99,25 +97,12 @@ async def _look(
     strangers = [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
     reports += [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
     unsettled = any(order.state in UNSETTLED for order in orders)
-    return Waited(tuple(reports), not unsettled, notes.notes, planned)
+    return Waited(tuple(reports), not unsettled, settled.notes, planned)
 
 
 async def _still_planned(deps: Deps, workflow_id: str) -> Order | None:
     planned = await deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))
     return planned[0] if planned else None
-
-
-async def _settled(deps: Deps, opened: Opened, instances: Sequence[Instance]) -> Settled:
-    """Settle with this list, unless another process is renting for the account just now."""
-    try:
-        async with deps.store.account_lock(opened.account.id, wait_s=_LOCK_WAIT_S):
-            settled = await settle(deps, opened.market, opened.account.id, instances)
-            short = await release_short_fleets(deps, opened.market, opened.account.id)
-            return replace(settled, notes=(*settled.notes, *short))
-    except Refusal as busy:
-        if busy.code != "account_busy":
-            raise
-        return Settled((), ("another call is renting for this account",))
 
 
 async def _orders(

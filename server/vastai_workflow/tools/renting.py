@@ -23,7 +23,7 @@ from vastai_workflow.tools.surface import (
 
 with on_first_use():
     from vastai_workflow.domain import ledger
-    from vastai_workflow.steps import create, destroy, offers, readiness
+    from vastai_workflow.steps import create, ending, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
 
@@ -150,7 +150,7 @@ async def wait_until_ready(
 
 def _asked_for(report: "Report") -> bool:
     """Whether the user had it ended: nothing is to be tried again."""
-    return report.order is not None and report.order.reason == destroy.ON_REQUEST
+    return report.order is not None and report.order.reason == ending.ON_REQUEST
 
 
 def _another_try(workflow_id: str, *, spent: bool) -> results.NextCall:

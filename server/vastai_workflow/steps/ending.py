@@ -1,0 +1,175 @@
+"""The end of machines: sent, repeated while that is safe, and seen. Never "success" from a 200 alone."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.ledger import VISIBILITY_S, IllegalMoveError, Order, OrderFacts, OrderState
+from vastai_workflow.domain.lifecycle import State, condition
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.money import Usd
+from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.fleet_view import ActiveInstance, made_by
+from vastai_workflow.steps.ports import Market
+
+FinalState = Literal["gone", "still there", "unknown"]
+
+CALL_BUDGET_S: Final = 40.0
+NOT_AS_AGREED: Final = "not as agreed"
+"""How the reason begins for which a machine was released that is not what was agreed."""
+
+ON_REQUEST: Final = "destroyed on request"
+ELSEWHERE: Final = "ended elsewhere, not by this server"
+_LOOK_EVERY_S: Final = 2.0
+
+_DOES_NOT_HEAL: Final = frozenset({"key_rejected", "scope_missing", "two_factor", "redirect_refused"})
+"""Answers after which sending again in the same call is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the last DELETE of a machine and the looks after it showed."""
+
+    final: FinalState
+    state: State = State.UNKNOWN
+    error: ProviderError | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A machine to end. `proven`: the list showed it; else its own page has to show our mark before it is ended.
+
+    `lists_after` (Unix seconds): from when on its absence means that it is gone.
+    """
+
+    instance_id: int
+    seen: ActiveInstance | None
+    orders: tuple[Order, ...]
+    lists_after: float
+    proven: bool
+
+    @property
+    def worth(self) -> bool:
+        """Whether there is anything to send."""
+        return self.proven or any(order.live for order in self.orders)
+
+
+async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) -> FinalState:
+    """Release a machine of our own and keep in the ledger what became of it."""
+    if order.instance_id is None:
+        raise AssertionError
+    listed = next((item for item in await market.instances() if item.id == order.instance_id), None)
+    if listed is not None and not made_by(listed, order, deps.store.store_ids):
+        return "unknown"  # another machine under this id: not touched
+    known = listed is not None or (await deps.store.window(order.instance_id)).seen_at > 0
+    target = Target(order.instance_id, None, (order,), listed_by(order, known=known), proven=listed is not None)
+    look = (await end_all(deps, market, [target], deps.clock.now() + CALL_BUDGET_S, reason=reason))[order.instance_id]
+    await record_end(deps, order, look.final, reason)
+    return look.final
+
+
+async def end_double(deps: Deps, market: Market, instance: Instance) -> FinalState:
+    """End a machine that carries the mark of an order that has, or had, another one."""
+    target = Target(instance.id, None, (), 0.0, proven=True)
+    deadline = deps.clock.now() + CALL_BUDGET_S
+    return (await end_all(deps, market, [target], deadline, reason=""))[instance.id].final
+
+
+def listed_by(order: Order, *, known: bool) -> float:
+    """From when on absence from a list means something: at once for a machine that a list has shown already."""
+    return 0.0 if known or order.sent_at is None else order.sent_at + VISIBILITY_S
+
+
+async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, cost: Usd | None = None) -> None:
+    """Keep how an order's machine ended, or that it did not yet."""
+    if final != "gone":
+        await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason))
+        return
+    amount = None if cost is None else cost.amount
+    facts = OrderFacts(ended_at=deps.clock.now(), final_state=final, reason=reason, cost_usd=amount)
+    with suppress(IllegalMoveError):  # another call saw its end first
+        await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
+
+
+async def end_all(
+    deps: Deps, market: Market, targets: Sequence[Target], deadline: float, *, reason: str
+) -> dict[int, Look]:
+    """DELETE each and look, then those that are left again, in turn: one that is stuck keeps nobody waiting.
+
+    Gone is absent from its own page and from a complete list, read with the renting account's key.
+    """
+    looks: dict[int, Look] = {}
+    pending = list(targets)
+    while pending:
+        asked = await _ask_each(deps, market, pending, deadline, reason)
+        looks |= await _seen(deps, market, asked)
+        for instance_id in (item.instance_id for item, _ in asked if looks[item.instance_id].final == "gone"):
+            await deps.prober.forget(instance_id)
+        if len(asked) < len(pending):
+            return looks
+        pending = [item for item, _ in asked if _worth_another_try(looks[item.instance_id])]
+        if not pending or deps.clock.now() + _LOOK_EVERY_S >= deadline:
+            return looks
+        await deps.clock.sleep(_LOOK_EVERY_S)
+    return looks
+
+
+_Asked = tuple[Target, "Instance | ProviderError | None"]
+"""A machine whose end was asked for, and what its own page said then."""
+
+
+async def _ask_each(
+    deps: Deps, market: Market, targets: Sequence[Target], deadline: float, reason: str
+) -> list[_Asked]:
+    """DELETE as many as the time allows; the intent is on record before, so that a crash does not hide it."""
+    asked: list[_Asked] = []
+    for target in targets:
+        if deps.clock.now() >= deadline:
+            return asked
+        try:
+            if target.proven or await _carries_mark(deps, market, target):
+                await _intend(deps, target, reason)
+                await market.destroy(target.instance_id)
+            asked.append((target, await market.instance(target.instance_id)))
+        except ProviderError as error:
+            asked.append((target, error))
+    return asked
+
+
+async def _intend(deps: Deps, target: Target, reason: str) -> None:
+    for order in target.orders:
+        if order.live and order.final_state is None:
+            await deps.store.note_order(order.order_id, OrderFacts(final_state="unknown", reason=reason))
+
+
+async def _seen(deps: Deps, market: Market, asked: Sequence[_Asked]) -> dict[int, Look]:
+    """What one complete list says of those that were asked to end."""
+    try:
+        listed = {item.id: item for item in await market.instances()} if asked else {}
+    except ProviderError as error:
+        return {target.instance_id: Look("unknown", error=error) for target, _ in asked}
+    return {target.instance_id: _judged(deps, target, there, listed) for target, there in asked}
+
+
+def _judged(deps: Deps, target: Target, there: Instance | ProviderError | None, listed: dict[int, Instance]) -> Look:
+    if isinstance(there, ProviderError):
+        return Look("unknown", error=there)
+    shown = listed.get(target.instance_id) or there
+    if shown is None:
+        return Look("gone", State.GONE) if deps.clock.now() >= target.lists_after else Look("unknown")
+    if not target.proven and not any(made_by(shown, order, deps.store.store_ids) for order in target.orders):
+        return Look("unknown", condition(shown).state, reason="a machine without our mark has this id: not touched")
+    return Look("still there", condition(shown).state)
+
+
+def _worth_another_try(look: Look) -> bool:
+    return look.final != "gone" and (look.error is None or look.error.code not in _DOES_NOT_HEAL)
+
+
+async def _carries_mark(deps: Deps, market: Market, target: Target) -> bool:
+    """A reply that named an id proves nothing: the machine's own page has to show our mark."""
+    there = await market.instance(target.instance_id)
+    return there is not None and any(made_by(there, order, deps.store.store_ids) for order in target.orders)

@@ -1,0 +1,81 @@
+"""Who settles, and when: while waiting, once after a start, and by hand for the person at a terminal."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from vastai_workflow.domain.errors import ProviderError, Refusal
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, Order, OrderFacts, OrderState
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.fleets import release_short_fleets
+from vastai_workflow.steps.ports import Market
+from vastai_workflow.steps.settle import Settled, settle
+
+_BUSY: Final = "account_busy"
+BY_HAND: Final = "closed by hand: the person saw no machine of it"
+
+
+async def settle_now(deps: Deps, market: Market, account_id: int, instances: Sequence[Instance]) -> Settled:
+    """Settle with this list, unless another call or process is renting for the account just now."""
+    try:
+        async with deps.store.account_lock(account_id, wait_s=0.0):
+            settled = await settle(deps, market, account_id, instances)
+            short = await release_short_fleets(deps, market, account_id)
+            deps.settled_accounts.add(account_id)
+            return replace(settled, notes=(*settled.notes, *short))
+    except Refusal as busy:
+        if busy.code != _BUSY:
+            raise
+        return Settled(notes=("another call is renting for this account",))
+
+
+async def settle_on_first_use(
+    deps: Deps, market: Market, account_id: int, instances: Sequence[Instance] | None = None
+) -> Settled:
+    """Once per process and account: what a crash left is found before anything else is done or shown.
+
+    Brings the ledger up to date and sends nothing; what is to be released is said at each call until it is.
+    """
+    if account_id in deps.settled_accounts:
+        return Settled()
+    if not await deps.store.orders(account_id=account_id):
+        deps.settled_accounts.add(account_id)
+        return Settled()
+    try:
+        async with deps.store.account_lock(account_id, wait_s=0.0):
+            listed = await market.instances() if instances is None else instances
+            settled = await settle(deps, market, account_id, listed, may_end=False)
+    except ProviderError as error:
+        return Settled(notes=(f"what an earlier run left could not be looked at: {error.message}",))
+    except Refusal as busy:
+        if busy.code != _BUSY:
+            raise
+        return Settled()
+    if not settled.owed:
+        deps.settled_accounts.add(account_id)
+    return settled
+
+
+async def close_by_hand(deps: Deps, order_id: str) -> Order:
+    """The person says that an unknown order rented nothing; a list that shows it later still finds it.
+
+    Refusal `invalid_argument` for an order that is not unknown, or whose request may still be under way.
+    """
+    order = next((item for item in await deps.store.orders() if item.order_id == order_id), None)
+    if order is None:
+        raise Refusal("invalid_argument", f"got order {order_id[:40]!r}, allowed one that the ledger holds")
+    async with deps.store.account_lock(order.account_id):
+        [order] = [item for item in await deps.store.orders(account_id=order.account_id) if item.order_id == order_id]
+        if order.state not in UNSETTLED:
+            raise Refusal("invalid_argument", f"got an order that is {order.state}, allowed one that is unknown")
+        left = (order.sent_at or 0.0) + CREATE_TIMEOUT_S - deps.clock.now()
+        if left > 0:
+            raise Refusal(
+                "invalid_argument",
+                f"got an order whose request may be under way for {left:.0f} s more, allowed one that is older",
+                next_step="wait, then run it again",
+            )
+        if order.state is OrderState.SENT:
+            await deps.store.move_order(order_id, OrderState.UNKNOWN, OrderFacts(sent_at=order.sent_at))
+        return await deps.store.move_order(order_id, OrderState.NOT_RENTED, OrderFacts(reason=BY_HAND))
