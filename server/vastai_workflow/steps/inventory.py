@@ -1,9 +1,14 @@
-"""Inventory: ready machines as text for the engine that runs the work: ssh_config, Ansible, Ray, SkyPilot, dstack."""
+"""Inventory: ready machines as text for the engine that runs the work: ssh_config, Ansible, Ray, SkyPilot, dstack.
+
+Quoting is safe without a YAML library because nothing is left to quote: names are built from ids, the provider's
+addresses and the paths of this machine pass an allow-list, and what is written is JSON, which is YAML too.
+"""
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from vastai_workflow.domain.errors import Refusal
@@ -12,18 +17,33 @@ from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.status import Report, instance_status
 
 USER: Final = "root"
-_DEFAULT_KEY: Final = "~/.ssh/id_ed25519"
+POOL: Final = "vast"
+"""The name of the group, cluster, pool or fleet."""
+
+_ADDRESS: Final = re.compile(r"[0-9A-Za-z:][0-9A-Za-z.:-]{0,252}")
+_MAX_PORT: Final = 65_535
+_PATH: Final = re.compile(r"[\w /.,:@+=~()-]+")
+"""Without what OpenSSH, shells, Ansible's templates or YAML give a meaning: quotes, backslash, $, %, braces, breaks."""
+
+_JUMP: Final = "-W 127.0.0.1:22 %r@%n"
+_HEADS_KEY: Final = "~/ray_bootstrap_key.pem"
+"""Where Ray puts the private key on a head that has workers to reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One machine that answers: alias, address, key, and the file that pins its host key."""
+    """One machine that answers; every text in it is of an allow-list.
+
+    `key_path` is None where only the public key is known here. `pinned`: its host key stands in `known_hosts`; that of
+    a machine that nobody logged into yet does not.
+    """
 
     alias: str
     host: str
     port: int
-    key_path: str
-    known_hosts: Path
+    key_path: str | None
+    known_hosts: str
+    pinned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +58,15 @@ class Inventory:
 async def export_inventory(
     deps: Deps, caller: Caller, format_: str, instance_ids: Sequence[int], workflow_id: str | None
 ) -> Inventory:
-    """Text in one of `FORMATS`, of the machines whose SSH was seen to answer. Writes no file."""
+    """Text in one of `FORMATS`, of the machines whose SSH was seen to answer. Writes no file.
+
+    Raises Refusal `invalid_argument`: no such format, no machine that answers, a path that can't be written into other
+    programs' files, dstack without a private key.
+    """
     if format_ not in FORMATS:
         raise refuse("format", format_, " | ".join(FORMATS))
-    reports = (await instance_status(deps, caller, instance_ids, workflow_id)).reports
+    wanted = tuple(dict.fromkeys(instance_ids))
+    reports = (await instance_status(deps, caller, wanted, workflow_id)).reports
     usable = [report for report in reports if _answers(report)]
     if not usable:
         raise Refusal(
@@ -57,68 +82,115 @@ async def export_inventory(
 
 def _answers(report: Report) -> bool:
     """Rented here, up, and its SSH was seen to answer (with a key whose private half is elsewhere: its port)."""
-    return report.order is not None and report.host is not None and (report.ready or report.readiness == "ssh_ok")
+    address = _ADDRESS.fullmatch(report.host or "") and 1 <= (report.port or 0) <= _MAX_PORT
+    return report.order is not None and bool(address) and (report.ready or report.readiness == "ssh_ok")
 
 
 def _host(deps: Deps, report: Report) -> Host:
-    alias = f"vast-{report.instance_id}"
-    key_path = report.key_path or _DEFAULT_KEY
-    return Host(alias, report.host or "", report.port or 22, key_path, deps.prober.known_hosts_file)
+    return Host(
+        alias=f"vast-{report.instance_id}",
+        host=report.host or "",
+        port=report.port or 22,
+        key_path=None if report.key_path is None else _plain(report.key_path),
+        known_hosts=_plain(str(deps.prober.known_hosts_file)),
+        pinned=report.known_hosts is not None,
+    )
+
+
+def _plain(path: str) -> str:
+    """The path, if no other program reads more in it than a path."""
+    if _PATH.fullmatch(path):
+        return path
+    refusal = refuse("path", path, "letters, digits, spaces and / . , : @ + = ~ ( ) _ -")
+    raise Refusal(refusal.code, refusal.message, next_step="move the file to a plain path, or write the file by hand")
 
 
 def _ssh_config(hosts: Sequence[Host]) -> str:
     blocks = [
-        f"Host {h.alias}\n  HostName {h.host}\n  Port {h.port}\n  User {USER}\n  IdentityFile {_quoted(h.key_path)}\n"
-        f"  IdentitiesOnly yes\n  HostKeyAlias {h.alias}\n  UserKnownHostsFile {_quoted(str(h.known_hosts))}\n"
-        f"  StrictHostKeyChecking yes\n"
+        [f"Host {h.alias}", f"HostName {h.host}", f"Port {h.port}", f"User {USER}", *_identity(h), *_options(h)]
         for h in hosts
     ]
-    return "\n".join(blocks)
+    return "\n".join("\n  ".join(lines) + "\n" for lines in blocks)
+
+
+def _identity(host: Host) -> list[str]:
+    return [] if host.key_path is None else [f"IdentityFile {_quoted(host.key_path)}"]
+
+
+def _options(host: Host) -> list[str]:
+    """What holds a login to this machine: its own key, the host key that was seen first, and no agent lent to it.
+
+    Without a first login, OpenSSH pins the host key in the server's file, in the server's own form.
+    """
+    return [
+        *([] if host.key_path is None else ["IdentitiesOnly yes"]),
+        f"HostKeyAlias {host.alias}",
+        f"UserKnownHostsFile {_quoted(host.known_hosts)}",
+        *(["StrictHostKeyChecking yes"] if host.pinned else ["StrictHostKeyChecking accept-new", "HashKnownHosts no"]),
+        "ForwardAgent no",
+    ]
+
+
+def _quoted(path: str) -> str:
+    """As a value of ssh_config."""
+    return f'"{path}"' if " " in path else path
 
 
 def _ansible(hosts: Sequence[Host]) -> str:
-    """YAML's subset JSON, which Ansible's yaml inventory reads."""
+    """Complete without any ssh_config."""
     members: dict[str, Mapping[str, Any]] = {
         h.alias: {
             "ansible_host": h.host,
             "ansible_port": h.port,
             "ansible_user": USER,
-            "ansible_ssh_private_key_file": h.key_path,
-            "ansible_ssh_common_args": f"-o HostKeyAlias={h.alias} -o UserKnownHostsFile={h.known_hosts}",
+            **({} if h.key_path is None else {"ansible_ssh_private_key_file": h.key_path}),
+            "ansible_ssh_common_args": shlex.join(
+                word for option in _options(h) for word in ("-o", option.replace(" ", "=", 1))
+            ),
         }
         for h in hosts
     }
-    return _json({"all": {"children": {"vast": {"hosts": members}}}})
+    return _json({"all": {"children": {POOL: {"hosts": members}}}})
 
 
 def _ray(hosts: Sequence[Host]) -> str:
-    """Ray's cluster launcher for machines that exist; all of them reached at one port and with one key."""
+    """Ray's cluster launcher, over the exported ssh_config: it knows no ports, and checks no host keys.
+
+    So the SSH target is the alias, and what carries Ray's login is a login with the pinned host key (`ssh -W`), to the
+    machine's own port 22. The private key is given, and by Ray copied to the head, only where there are workers; on the
+    head no ssh_config names that key or a host key, so the jump takes both as Ray left them.
+    """
     head, *workers = hosts
-    options = {"ssh_user": USER, "ssh_private_key": head.key_path}
-    return _json(
-        {
-            "cluster_name": "vast",
-            "provider": {"type": "local", "head_ip": head.host, "worker_ips": [h.host for h in workers]},
-            "auth": options,
-        }
-    )
+    auth: dict[str, Any] = {"ssh_user": USER, "ssh_proxy_use_node_id": True, "ssh_proxy_command": f"ssh {_JUMP}"}
+    if workers:
+        auth["ssh_proxy_command"] = f"ssh -i {_HEADS_KEY} -o StrictHostKeyChecking=accept-new {_JUMP}"
+        if head.key_path is not None:
+            auth["ssh_private_key"] = head.key_path
+    provider = {"type": "local", "head_ip": head.alias, "worker_ips": [h.alias for h in workers]}
+    return _json({"cluster_name": POOL, "provider": provider, "auth": auth})
 
 
 def _skypilot(hosts: Sequence[Host]) -> str:
-    return _json({"vast": {"user": USER, "hosts": [{"ip": h.alias, "identity_file": h.key_path} for h in hosts]}})
+    """A pool over the exported ssh_config, since SkyPilot's own fields have no port."""
+    return _json({POOL: {"hosts": [h.alias for h in hosts]}})
 
 
 def _dstack(hosts: Sequence[Host]) -> str:
+    """A fleet of addresses: dstack's server reads no ssh_config; its client reads the private key."""
+    keyless = [h.alias for h in hosts if h.key_path is None]
+    if keyless:
+        raise Refusal(
+            "invalid_argument",
+            f"got {', '.join(keyless)} with a public key only, allowed: machines whose private key is a file here",
+            next_step="give dstack another machine, or take the ssh_config format",
+        )
     members = [{"hostname": h.host, "port": h.port, "user": USER, "identity_file": h.key_path} for h in hosts]
-    return _json({"type": "fleet", "name": "vast", "ssh_config": {"hosts": members}})
-
-
-def _quoted(path: str) -> str:
-    return f'"{path}"' if " " in path else path
+    return _json({"type": "fleet", "name": POOL, "ssh_config": {"hosts": members}})
 
 
 def _json(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, indent=2) + "\n"
+    """JSON that every YAML parser reads the same: PyYAML makes two characters of an escaped surrogate pair."""
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
 FORMATS: Final[Mapping[str, Callable[[Sequence[Host]], str]]] = {
@@ -128,4 +200,4 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[Host]], str]]] = {
     "skypilot": _skypilot,
     "dstack": _dstack,
 }
-"""Every format by name; the JSON ones are YAML too."""
+"""Every format by name; Ray and SkyPilot stand on ssh_config, the others alone."""
