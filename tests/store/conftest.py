@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.values import SteppedClock, a_workflow
+from tests.store.values import SteppedClock, a_database, a_workflow
 from vastai_workflow.store.database import Database
 from vastai_workflow.store.sqlite import SqliteStore
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder_database(folder: Path) -> Iterator[Database]:
     """A second connection to the store's file."""
-    database = Database(folder)
+    database = a_database(folder)
     yield database
     database.close()
 

@@ -10,11 +10,11 @@ import pytest
 from anyio import to_thread
 from filelock import FileLock
 
-from tests.store.values import SteppedClock, a_workflow, an_order
+from tests.store.values import SteppedClock, a_database, a_workflow, an_order
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import IllegalMoveError, OrderState
 from vastai_workflow.domain.workflow import Workflow
-from vastai_workflow.store.database import Database
+from vastai_workflow.store.database import TIDE, Database
 from vastai_workflow.store.folder import LEDGER
 from vastai_workflow.store.sqlite import SqliteStore
 
@@ -65,7 +65,7 @@ async def test_the_folder_and_every_file_are_closed_to_others(folder: Path, loos
     async with store.account_lock(7):
         found = modes(folder)
     assert mode(folder) == "0700"
-    assert set(found) == {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", "opening.lock", "account-7.lock"}
+    assert set(found) == {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", "opening.lock", "account-7.lock", TIDE}
     assert set(found.values()) == {"0600"}
     await store.aclose()
 
@@ -100,7 +100,7 @@ async def test_a_commit_waits_for_the_disk(file_store: SqliteStore, folder_datab
         "foreign_keys": 1,
         "fullfsync": 1,
         "busy_timeout": 5000,
-        "user_version": 1,
+        "user_version": 2,
     }
 
 
@@ -116,11 +116,11 @@ async def test_a_second_store_on_the_folder_is_the_same_store(folder: Path) -> N
 
 
 async def test_many_that_open_a_new_store_at_once_make_one_store(folder: Path) -> None:
-    databases = [Database(folder) for _ in range(8)]
+    databases = [a_database(folder) for _ in range(8)]
     ids: list[str] = []
 
     def opened(database: Database) -> None:
-        ids.append(database.store_id)
+        ids.extend(database.store_ids)
 
     async with anyio.create_task_group() as tasks:
         for database in databases:
@@ -211,11 +211,11 @@ async def test_a_call_that_is_cancelled_midway_is_done_in_full(folder: Path, nat
 
 
 async def test_a_newer_ledger_is_refused_and_left_alone(folder: Path) -> None:
-    database = Database(folder)
+    database = a_database(folder)
     with database.writing() as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(LocalError, match="newer version: got schema 2, allowed 1") as refused:
+    with pytest.raises(LocalError, match="newer version: got schema 3, allowed 2") as refused:
         await SqliteStore(folder, clock=SteppedClock()).workflow("w1")
     assert code_of(refused) == "store_unavailable"
     assert "upgrade" in refused.value.sentence
@@ -245,7 +245,7 @@ async def test_a_file_that_is_no_database_is_kept_and_refused(folder: Path) -> N
 async def test_a_damaged_record_is_named_without_its_values(folder: Path) -> None:
     store = SqliteStore(folder, clock=SteppedClock())
     await store.add_workflow(a_workflow())
-    database = Database(folder)
+    database = a_database(folder)
     with database.writing() as connection:
         connection.execute("""UPDATE workflows SET body = '{"workflow_id": "w1", "secrets": {"A": 5137}}'""")
     database.close()
@@ -256,7 +256,7 @@ async def test_a_damaged_record_is_named_without_its_values(folder: Path) -> Non
 
 
 async def test_a_full_disk_is_said_and_nothing_half_written_stays(folder: Path) -> None:
-    database = Database(folder)
+    database = a_database(folder)
     with database.writing() as connection:
         connection.execute("PRAGMA max_page_count = 20")
     many = [(number, "x" * 4000) for number in range(100)]
@@ -271,7 +271,7 @@ async def test_a_full_disk_is_said_and_nothing_half_written_stays(folder: Path) 
 
 
 async def test_a_ledger_that_can_not_be_written_is_said(folder: Path) -> None:
-    database = Database(folder)
+    database = a_database(folder)
     with database.reading() as connection:
         connection.execute("PRAGMA query_only = ON")
     with pytest.raises(LocalError, match="can't be written") as refused, database.writing() as connection:
@@ -281,7 +281,7 @@ async def test_a_ledger_that_can_not_be_written_is_said(folder: Path) -> None:
 
 
 async def test_another_process_that_holds_the_ledger_is_said(folder: Path) -> None:
-    holder, store = Database(folder), SqliteStore(folder, clock=SteppedClock(), busy_s=0)
+    holder, store = a_database(folder), SqliteStore(folder, clock=SteppedClock(), busy_s=0)
     await store.add_workflow(a_workflow())
     with holder.writing():
         with pytest.raises(LocalError, match="another process holds the ledger") as refused:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.store.values import SteppedClock, a_workflow, an_order
+from tests.store.values import SteppedClock, a_database, a_workflow, an_order
 from vastai_workflow.domain.errors import LocalError, Refusal
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import (
@@ -23,7 +23,6 @@ from vastai_workflow.domain.workflow import (
     Workflow,
 )
 from vastai_workflow.steps.ports import Store, Window
-from vastai_workflow.store.database import Database
 from vastai_workflow.store.sqlite import SqliteStore
 
 IDS = st.integers(0, 2**63 - 1)
@@ -156,7 +155,7 @@ async def test_secrets_stand_in_the_body_of_their_workflow_and_nowhere_else(fold
     await store.move_order("o1", OrderState.SENT, OrderFacts(sent_at=3.0))
     await store.keep_window(Window(1))
     await store.aclose()
-    database = Database(folder)
+    database = a_database(folder)
     with database.reading() as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         # table names come from SQLite itself
@@ -172,7 +171,7 @@ async def test_a_purpose_is_kept_as_its_word(folder: Path) -> None:
     asked = Question(purpose=Purpose.END, digest="d", instance_ids=(1,), account_id=7)
     await store.add_workflow(a_workflow(questions=(asked,)))
     await store.aclose()
-    database = Database(folder)
+    database = a_database(folder)
     with database.reading() as connection:
         (body,) = connection.execute("SELECT body FROM workflows").fetchone()
     database.close()

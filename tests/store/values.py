@@ -2,10 +2,12 @@
 
 import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from vastai_workflow.domain.ledger import Order
 from vastai_workflow.domain.workflow import Workflow
+from vastai_workflow.store.database import Database
 
 
 class SteppedClock:
@@ -20,6 +22,10 @@ class SteppedClock:
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
         await asyncio.sleep(0)
+
+
+def a_database(folder: Path) -> Database:
+    return Database(folder, now=SteppedClock().now)
 
 
 def a_workflow(workflow_id: str = "w1", **changes: Any) -> Workflow:

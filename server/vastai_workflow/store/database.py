@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.store import schema
 from vastai_workflow.store.folder import LEDGER, identity, private_file, private_folder, unusable
+from vastai_workflow.store.home import Machine, Tide, events_in, home_of, ids_at_home, ids_in
 
 BUSY_S: Final = 5.0
 """How long a statement waits for another process, in seconds. Transactions here take milliseconds."""
@@ -19,6 +20,8 @@ _PRAGMAS: Final = (
     "PRAGMA fullfsync = ON",  # macOS: through the drive's cache; nothing elsewhere
     "PRAGMA foreign_keys = ON",
 )
+
+TIDE: Final = "ledger.events"
 
 _NEXT_STEPS: Final = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free some space, then call again"),
@@ -42,14 +45,19 @@ _NEXT_STEPS: Final = {
 class Database:
     """The ledger in a folder, or in memory (None). Threads take turns; nothing is opened before the first use."""
 
-    def __init__(self, folder: Path | None, *, busy_s: float = BUSY_S) -> None:
-        """`busy_s`: how long to wait for other processes, in seconds."""
+    def __init__(
+        self, folder: Path | None, *, now: Callable[[], float], machine: Machine | None = None, busy_s: float = BUSY_S
+    ) -> None:
+        """`machine`: this one if None. `busy_s`: how long to wait for other processes, in seconds."""
         self._folder = folder
+        self._now = now
+        self._machine = machine
         self._busy_s = busy_s
+        self._tide = None if folder is None else Tide(folder / TIDE)
         self._turn = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._store_id: str | None = None
+        self._store_ids: tuple[str, ...] = ()
 
     @property
     def in_memory(self) -> bool:
@@ -57,13 +65,10 @@ class Database:
         return self._folder is None
 
     @property
-    def store_id(self) -> str:
-        """Made with the tables; opens the ledger where that was not done yet."""
-        if self._store_id is None:
-            with self.reading():
-                pass
-        assert self._store_id is not None  # noqa: S101  # set by the opening
-        return self._store_id
+    def store_ids(self) -> tuple[str, ...]:
+        """All that the ledger ever had, newest last; opens it where that was not done yet."""
+        with self.reading():
+            return self._store_ids
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
@@ -80,10 +85,13 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                events = events_in(connection)
                 connection.execute("COMMIT")
             except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
                 connection.rollback()
                 raise
+            if self._tide is not None:
+                self._tide.reach(events)
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -95,20 +103,24 @@ class Database:
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             if self._folder is None:
-                self._connection, self._store_id = self._connect(":memory:")
+                self._connection = self._connect(":memory:")
             else:
-                self._connection, self._store_id = self._connect_to_file(self._folder)
+                self._connection = self._connect_to_file(self._folder)
+        elif self._folder is not None:  # another process may have found it elsewhere
+            self._store_ids = ids_in(self._connection)
         return self._connection
 
-    def _connect_to_file(self, folder: Path) -> tuple[sqlite3.Connection, str]:
+    def _connect_to_file(self, folder: Path) -> sqlite3.Connection:
         from filelock import FileLock, Timeout  # noqa: PLC0415  # a store in memory needs no locks on files
 
         private_folder(folder)
         try:
             # SQLite does not always wait when two processes turn on WAL at once: now and then one of them fails
             with FileLock(folder / "opening.lock", timeout=self._busy_s, mode=0o600):
-                self._file = private_file(folder / LEDGER)
-                return self._connect(str(folder / LEDGER), journal="wal")
+                path = folder / LEDGER
+                self._file = private_file(path)
+                home = home_of(self._machine or Machine.this(), path, self._file)
+                return self._connect(str(path), journal="wal", home=home)
         except Timeout as error:
             raise LocalError(
                 "store_unavailable",
@@ -118,16 +130,33 @@ class Database:
         except OSError as error:
             raise unusable(folder, error) from error
 
-    def _connect(self, path: str, *, journal: str = "memory") -> tuple[sqlite3.Connection, str]:
+    def _connect(self, path: str, *, journal: str = "memory", home: str = "") -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
         try:
             _refuse_another_journal(connection, journal)
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
-            return connection, schema.make_or_check(connection)
+            self._settle_in(connection, home)
         except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
             connection.close()
             raise
+        return connection
+
+    def _settle_in(self, connection: sqlite3.Connection, home: str) -> None:
+        """Tables, ids, and what a copy has to leave behind, in one transaction."""
+        reached = self._tide.reached() if self._tide is not None else 0  # first: others may write at any time
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            schema.make_or_check(connection)
+            ids = ids_at_home(connection, home, reached=reached, now=self._now())
+            events = events_in(connection)
+            connection.execute("COMMIT")
+        except BaseException:  # the same
+            connection.rollback()
+            raise
+        self._store_ids = ids
+        if self._tide is not None and events != reached:
+            self._tide.reach(events)
 
     def _refuse_a_lost_file(self) -> None:
         """SQLite goes on writing to a file that was deleted or replaced, and all of it would be lost."""

@@ -1,19 +1,20 @@
 """The ledger's tables, and the one transaction that makes them."""
 
-import secrets
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import OrderState
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Kept in `PRAGMA user_version`; an older program refuses a newer ledger."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in OrderState)
 
 _STATEMENTS: Final = (
-    "CREATE TABLE store (store_id TEXT NOT NULL)",
+    # a row for each id that the ledger ever had, newest last, with where it lived then
+    "CREATE TABLE store (store_id TEXT NOT NULL, home TEXT NOT NULL DEFAULT '')",
     """CREATE TABLE workflows (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created_at REAL NOT NULL,
         body TEXT NOT NULL)""",
@@ -36,30 +37,28 @@ _STATEMENTS: Final = (
 )
 
 
-def make_or_check(connection: sqlite3.Connection) -> str:
-    """Makes the tables where there are none; the store's id. LocalError `store_unavailable` for other tables."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        store_id = _store_id(connection)
-        connection.execute("COMMIT")
-    except BaseException:  # also a cancellation: what was begun is taken back, and the error goes on
-        connection.rollback()
-        raise
-    return store_id
+_MIGRATIONS: Final[Mapping[int, str]] = {
+    1: "ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''",
+}
+"""What makes the next version of each older one."""
 
 
-def _store_id(connection: sqlite3.Connection) -> str:
+def make_or_check(connection: sqlite3.Connection) -> None:
+    """Makes the tables where there are none, and newer ones of older. LocalError `store_unavailable` for others.
+
+    Call it inside a transaction.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if version == 0 and tables == 0:
         for statement in _STATEMENTS:
             connection.execute(statement)
-        connection.execute("INSERT INTO store VALUES (?)", (secrets.token_hex(8),))
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif version in _MIGRATIONS:
+        for older in range(version, VERSION):
+            connection.execute(_MIGRATIONS[older])
     elif version != VERSION:
         raise _unfit(version)
-    (store_id,) = connection.execute("SELECT store_id FROM store").fetchone()
-    return store_id
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _unfit(version: int) -> LocalError:

@@ -16,6 +16,7 @@ from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.ports import Clock, Window
 from vastai_workflow.store.database import BUSY_S, Database
+from vastai_workflow.store.home import Machine
 from vastai_workflow.store.locks import locks_in, locks_of_this_store, one_renter
 
 _Result = TypeVar("_Result")
@@ -49,11 +50,21 @@ class SqliteStore:
     done in full or not begun. All calls raise LocalError `store_unavailable`.
     """
 
-    def __init__(self, folder: Path | Literal[":memory:"], *, clock: Clock, busy_s: float = BUSY_S) -> None:
-        """Touches no file before the first use. `busy_s`: how long to wait for other processes, in seconds."""
+    def __init__(
+        self,
+        folder: Path | Literal[":memory:"],
+        *,
+        clock: Clock,
+        machine: Machine | None = None,
+        busy_s: float = BUSY_S,
+    ) -> None:
+        """Touches no file before the first use.
+
+        `machine`: this one if None. `busy_s`: how long to wait for other processes, in seconds.
+        """
         place = folder if isinstance(folder, Path) else None
         self._clock = clock
-        self._database = Database(place, busy_s=busy_s)
+        self._database = Database(place, now=clock.now, machine=machine, busy_s=busy_s)
         self._take_lock = locks_of_this_store() if place is None else locks_in(place)
 
     @property
@@ -64,7 +75,7 @@ class SqliteStore:
     @property
     def store_ids(self) -> tuple[str, ...]:
         """All ids that this ledger ever had, newest last: machines of its orders may carry any of them."""
-        return (self._database.store_id,)
+        return self._database.store_ids
 
     async def aclose(self) -> None:
         """Close the file; the next use opens it again. A store in memory is lost."""
