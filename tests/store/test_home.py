@@ -209,6 +209,18 @@ async def test_what_was_planned_is_dropped_on_record_in_a_copy_and_all_else_stay
 
 
 @pytest.mark.requirement("ONCE-10")
+async def test_a_copy_holds_no_fleet_together_since_the_original_may_have_the_rest(folder: Path) -> None:
+    store = on(HERE, folder)
+    await store.add_workflow(a_workflow())
+    await store.add_orders([an_order(fleet="all_or_nothing", state=OrderState.RENTED, instance_id=1)])
+    await store.aclose()
+    copy = on(HERE, copied(folder))
+    [order] = await copy.orders()
+    assert order == an_order(fleet=None, state=OrderState.RENTED, instance_id=1)
+    await copy.aclose()
+
+
+@pytest.mark.requirement("ONCE-10")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(workflow=WORKFLOWS)
 async def test_a_copy_takes_no_yes_with_it_and_changes_nothing_else_of_a_workflow(

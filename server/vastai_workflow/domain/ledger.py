@@ -174,3 +174,9 @@ def order_of_marker(value: str | None, store_ids: tuple[str, ...]) -> str | None
     """The order id of a marker that a ledger with these ids made; None for others' markers."""
     store, dot, order_id = (value or "").partition(".")
     return order_id if dot and store in store_ids and order_id else None
+
+
+def is_marker(value: str | None) -> bool:
+    """Whether a ledger of this program made it, whichever."""
+    store, dot, order_id = (value or "").partition(".")
+    return bool(store and dot and order_id)

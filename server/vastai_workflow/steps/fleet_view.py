@@ -1,9 +1,10 @@
 """What runs now: the account's machines as a user sees them, with whose they are and what they cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from vastai_workflow.domain.ledger import Order, order_of_marker
+from vastai_workflow.domain.ledger import Order, is_marker, order_of_marker
 from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate
@@ -65,3 +66,31 @@ def made_by(instance: Instance, order: Order, store_ids: tuple[str, ...]) -> boo
 def marked_by(instance: Instance, store_ids: tuple[str, ...]) -> str | None:
     """The order id that an instance carries, if this ledger made it."""
     return order_of_marker(instance.order_marker, store_ids)
+
+
+class Origin(StrEnum):
+    """Where a machine comes from, as far as its mark tells. Only `ours` is ever ended without being asked."""
+
+    OURS = "ours"
+    COPIED_MARK = "copied mark"
+    """Of an order on record that can't have made it: a template or a re-rent copied the mark."""
+
+    NOT_ON_RECORD = "not on record"
+    """Our ledger's mark without an order here: a restored older copy, or another copy of the ledger at work."""
+
+    ANOTHER_LEDGER = "another ledger"
+    """A colleague's, or one of ours that was lost."""
+
+    UNMARKED = "unmarked"
+
+
+def origin(instance: Instance, orders: Mapping[str, Order], store_ids: tuple[str, ...]) -> Origin:
+    """Where a machine comes from. `orders`: all of its account by order id."""
+    order_id = marked_by(instance, store_ids)
+    if order_id is None:
+        return Origin.ANOTHER_LEDGER if is_marker(instance.order_marker) else Origin.UNMARKED
+    order = orders.get(order_id)
+    if order is None:
+        return Origin.NOT_ON_RECORD
+    made = order.instance_id == instance.id or order.can_have_made(instance.start_date)
+    return Origin.OURS if made else Origin.COPIED_MARK

@@ -119,7 +119,7 @@ def _take_id(connection: sqlite3.Connection, home: str) -> None:
 
 
 def _leave_behind(connection: sqlite3.Connection, now: float) -> None:
-    """Drop what is planned, and end every yes: the original may use both."""
+    """Drop what is planned, end every yes, and hold no fleet together: the original may go on with all of them."""
     values = {"why": MOVED, "now": now}
     connection.execute(
         "INSERT INTO order_events (order_id, from_state, to_state, at, facts)"
@@ -131,6 +131,9 @@ def _leave_behind(connection: sqlite3.Connection, now: float) -> None:
         "UPDATE orders SET state = 'dropped', body = json_set(body, '$.state', 'dropped', '$.reason', :why)"
         " WHERE state = 'planned'",
         values,
+    )
+    connection.execute(
+        "UPDATE orders SET body = json_set(body, '$.fleet', NULL) WHERE json_extract(body, '$.fleet') IS NOT NULL"
     )
     connection.execute(
         "UPDATE workflows SET body = json_set(body, '$.confirmations', (SELECT json_group_array(json("
