@@ -27,6 +27,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ONCE-8": "Creating and ending many is bounded per call and gone on with; what the yes outlived is dropped.",
     "ONCE-9": "A machine is ended with the key source that rented it, also after a restart.",
     "ONCE-10": "A lost, restored or copied ledger sends nothing planned before and ends nothing without an order.",
+    "ONCE-11": "What the ledger says it kept is there after its process was killed, whole.",
     # A yes of its own
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",

@@ -1,4 +1,9 @@
-"""One SQLite connection: opened at first use, one transaction at a time, its errors translated."""
+"""One SQLite connection: opened at first use, one transaction at a time, its errors translated.
+
+Durability: a commit waits until the write-ahead log is on the disk (`synchronous = FULL`, and through the drive's own
+cache on macOS), so that what was committed outlives the process, the kernel and the power. The limits are those of
+SQLite: a disk that lies about flushing, and file systems on a network, whose locks it can't trust.
+"""
 
 import sqlite3
 import threading
