@@ -170,6 +170,22 @@ async def double_effect() -> None:
 
 
 @shows
+async def proxy_repeats() -> None:
+    forms = (
+        (Fault("proxy_repeats"), 410, "no_such_ask"),
+        (Fault("proxy_repeats", status=404, place="msg"), 404, "invalid_args"),
+    )
+    for fault, status, code in forms:
+        bench = Bench(fault)
+        reply = await bench.order()
+        assert (reply.status_code, reply.json()["error"]) == (status, code)
+        assert "no_such_ask" in reply.text
+        assert len(bench.alive) == 1
+    broke = Bench(Fault("proxy_repeats"), credit="0")
+    assert (await broke.order()).json()["error"] == "insufficient_credit"
+
+
+@shows
 async def refuse() -> None:
     forms = (
         (Fault("refuse"), 410, "no_such_ask", "no_such_ask"),

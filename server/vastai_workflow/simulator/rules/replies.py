@@ -87,6 +87,12 @@ def _double_effect(exchange: Exchange, _: Settings) -> None:
         rent(call.world, call.account, twin.id, call.body)
 
 
+def _proxy_repeats(exchange: Exchange, settings: Settings) -> None:
+    """The offer is taken by now, by this very call."""
+    if exchange.rented is not None:
+        _refuse(exchange, {**settings, "code": "no_such_ask"})
+
+
 def _refuse(exchange: Exchange, settings: Settings) -> None:
     code, status = str(settings["code"]), int(number(settings, "status")) or None
     in_message = settings["place"] == "msg"
@@ -168,6 +174,12 @@ RULES: Mapping[str, Rule] = {
     ),
     "double_effect": Rule(
         "the call rents a second machine of the same kind, with the same order", after=_double_effect
+    ),
+    "proxy_repeats": Rule(
+        "the call takes effect, a proxy repeats it, and the second answer comes: `no_such_ask`, as in `refuse`",
+        after=_proxy_repeats,
+        settings={"status": 0, "place": "error"},
+        choices={"place": ("error", "msg")},
     ),
     "refuse": Rule(
         "a refusal by `code`, with `status` (0 is its usual one), its code in `place` error or msg",
