@@ -66,6 +66,8 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "REPORT-1": "The bill has charges, balance, burn rate and the local meter, by days in UTC.",
     "REPORT-2": "Logs are the last lines asked for.",
     "REPORT-3": "Inventories hold every machine that answers, and name those left out.",
+    "REPORT-4": "No text in an inventory says more to another program than it is, whatever the paths and addresses.",
+    "REPORT-5": "Each engine's own code reads its inventory, of one machine or 64, and logs in with it.",
     "STATUS-1": "Status tells state, cost, workflow and whose yes it was, and what is not settled.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",

@@ -214,3 +214,22 @@ def test_an_unknown_behaviour_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="hung_shell") as refusal:
         SshHost(authorized_keys=list, gpus=ONE_4090, host_key=HOST_KEY, behaviour="evil")
     assert all(name in str(refusal.value) for name in BEHAVIOURS)
+
+
+async def test_a_jump_leads_to_its_own_ssh_server_and_nowhere_else() -> None:
+    async with running() as port, login(port) as jump:
+        inner = await asyncssh.connect(
+            "127.0.0.1",
+            22,
+            tunnel=jump,
+            username="root",
+            client_keys=[KEY],
+            known_hosts=None,
+            config=None,
+            agent_path=None,
+        )
+        async with inner:
+            assert (await inner.run("hostname")).stdout == "C.simulated\n"
+        for elsewhere in (("127.0.0.1", port), ("127.0.0.2", 22)):
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await jump.create_connection(asyncssh.SSHTCPSession[bytes], *elsewhere)

@@ -2,7 +2,8 @@
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import asyncssh
 
@@ -290,3 +291,18 @@ class _Login(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         return username == "root" and any(key.public_data == blob for blob in self._host.authorized_blobs())
+
+    def connection_requested(
+        self,
+        dest_host: str,
+        dest_port: int,
+        orig_host: str,  # noqa: ARG002  # whoever asks
+        orig_port: int,  # noqa: ARG002  # the same
+    ) -> Literal[False] | Coroutine[Any, Any, asyncssh.SSHTCPSession[bytes]]:
+        """`ssh -W 127.0.0.1:22` leads to the machine's own SSH server; it has no other ports."""
+        if self._connection is None or (dest_host, dest_port) != ("127.0.0.1", 22):
+            return False
+        own = self._connection.forward_connection(*self._connection.get_extra_info("sockname")[:2])
+        return cast(
+            "Coroutine[Any, Any, asyncssh.SSHTCPSession[bytes]]", own
+        )  # a session for asyncssh, not in its types
