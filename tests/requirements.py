@@ -28,6 +28,12 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ONCE-9": "A machine is ended with the key source that rented it, also after a restart.",
     "ONCE-10": "A lost, restored or copied ledger sends nothing planned before and ends nothing without an order.",
     "ONCE-11": "What the ledger says it kept is there after its process was killed, whole.",
+    "SETTLE-1": "What a crash left is found at the first use after a start, before anything is shown or rented.",
+    "SETTLE-2": "What was made and not agreed is released whenever it is found; whatever else runs is named.",
+    "SETTLE-3": "A destroy that a crash cut short is told, and a queued start without an answer is cancelled.",
+    "SETTLE-4": "settle says what became of every order, and only a person at a terminal closes an unknown one.",
+    "SETTLE-5": "While an order is unknown nobody is asked for another; the dialog leads to the wait.",
+    "SETTLE-6": "An offer that an order of the account holds is not chosen again, whatever a search shows.",
     # A yes of its own
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",

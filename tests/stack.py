@@ -5,6 +5,7 @@ transport, the real store in memory. `ShortcutProber` stands for SSH: it looks a
 """
 
 import hashlib
+import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -178,6 +179,8 @@ class _Hosts:
 
 
 _HOSTS = _Hosts()
+_LATER_IDS = itertools.count(10**6, 10**6)
+"""Where the ids of a further server on a ledger begin."""
 
 
 @asynccontextmanager
@@ -200,7 +203,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     app = build_app(world, faults, clock=clock)
     prober = ShortcutProber(world)
     environment = {"VAST_API_KEY": world.api_key}
-    ids = iter(range(1, 10**9))
+    ids = iter(range(1 if store is None else next(_LATER_IDS), 10**9))
     home = folder or Path("/nonexistent")
 
     def transport() -> httpx.AsyncBaseTransport:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.skill.rendered import PROJECT
 from tests.stack import ShortcutProber, Stack, stack
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.steps.inventory import FORMATS, Host, export_inventory
@@ -154,3 +155,8 @@ def test_where_only_the_public_key_is_known_no_key_is_named_and_dstack_is_refuse
     assert "ssh_private_key" not in FORMATS["ray"]([keyless, replace(keyless, alias="vast-8")])
     with pytest.raises(Refusal, match="got vast-7 with a public key only"):
         FORMATS["dstack"]([keyless, replace(keyless, alias="vast-8", key_path="/id")])
+
+
+def test_the_document_on_fleets_tells_of_every_format() -> None:
+    text = (PROJECT / "references" / "fleets.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(FORMATS)

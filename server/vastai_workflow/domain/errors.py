@@ -85,6 +85,7 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
     "redirect_refused": ErrorKind("the provider points to another host", "check VAST_URL"),
     "unknown_effect": ErrorKind("the request may have had its effect", "look before you try again"),
     # this machine
+    "no_terminal": ErrorKind("only a person at a terminal can answer this", "run it in a terminal of your own"),
     "ssh_key_refused": ErrorKind("the SSH key can't be used", "do what the message says, then call again"),
     "host_key_changed": ErrorKind("the machine shows another SSH host key than before", "destroy it, or recycle"),
     "store_unavailable": ErrorKind("the ledger can't be read or written: nothing is rented without it", "see message"),

@@ -17,7 +17,7 @@ from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
 from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
-from vastai_workflow.steps.outlook import search, under
+from vastai_workflow.steps.outlook import not_held, search, under
 from vastai_workflow.steps.writes import require_writes
 
 
@@ -53,7 +53,7 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
 
 async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, plan: Plan) -> Created:
     values = workflow.values
-    ranked = await search(opened.market, values)
+    ranked = await not_held(deps, opened.account.id, await search(opened.market, values))
     if "max_price_per_hour" in values:
         try:
             ranked = under(ranked, Rate.of(values["max_price_per_hour"]))

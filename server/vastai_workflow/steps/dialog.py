@@ -8,6 +8,7 @@ from vastai_workflow.domain import fields
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import unconfirmed
 from vastai_workflow.domain.label import FALLBACK, label_for
+from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.plan import default_ceiling
 from vastai_workflow.domain.untrusted import clean
@@ -230,12 +231,25 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
                 look = await look_around(deps, market)
             else:
                 look = await look_at_offers(deps, market, drafted.values, _bound(deps, drafted))
-            problem = look.shortage or _closed(deps, drafted)
+            problem = await _unsettled(deps, drafted, look) or look.shortage or _closed(deps, drafted)
         except (LocalError, ProviderError) as error:
             problem = error
     completed = _completed(deps, drafted, look)
     kept = await deps.store.change_workflow(workflow_id, lambda current: _merged(current, completed))
     return Proposal(kept, look, problem)
+
+
+async def _unsettled(deps: Deps, workflow: Workflow, look: Look) -> Refusal | None:
+    """What has to be settled before this account rents anything more."""
+    if workflow.action != "create":
+        return None
+    unknown = await deps.store.orders(account_id=look.account.id, states=(OrderState.UNKNOWN,))
+    order = next(iter((*unknown, *look.owed)), None)
+    if order is None:
+        return None
+    why = "may have rented" if order.state is OrderState.UNKNOWN else "made more than was agreed"
+    after = call("wait_until_ready", workflow_id=order.workflow_id)
+    return Refusal("unsettled_order", f"an earlier order, {order.order_id}, {why}", next_call=after)
 
 
 def _closed(deps: Deps, workflow: Workflow) -> Refusal | None:

@@ -13,7 +13,7 @@ from vastai_workflow.domain.workflow import Plan, PlannedOffer, Purpose, Workflo
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import burning, with_orders
-from vastai_workflow.steps.outlook import search, under
+from vastai_workflow.steps.outlook import not_held, search, under
 
 _KEPT_PLANS: Final = 32
 
@@ -41,7 +41,8 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     opened = await open_market(deps, caller, workflow_id)
     values = workflow.values
     ceiling = _ceiling(workflow)
-    ranked = under(await search(opened.market, values, tuple(offer_ids or ())), ceiling)
+    found = await search(opened.market, values, tuple(offer_ids or ()))
+    ranked = under(await not_held(deps, opened.account.id, found), ceiling)
     chosen = (
         _picked(ranked, offer_ids, values) if offer_ids else choosing.choose(ranked, values["count"], values["policy"])
     )

@@ -27,7 +27,7 @@ from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import committed, with_orders
-from vastai_workflow.steps.outlook import search, under
+from vastai_workflow.steps.outlook import not_held, search, under
 from vastai_workflow.steps.settle import settle
 
 _RATE_LIMIT_WAIT_S: Final = 12.0
@@ -201,7 +201,8 @@ async def _next_candidate(run: Run, order: Order, current: Sequence[Order]) -> N
     workflow = await owned(run.deps, run.caller, run.workflow_id)
     values = workflow.values
     try:
-        run.ranked = under(await search(run.opened.market, values), Rate(order.ceiling_per_hour))
+        found = await not_held(run.deps, run.opened.account.id, await search(run.opened.market, values))
+        run.ranked = under(found, Rate(order.ceiling_per_hour))
     except WorkflowError as error:
         await _drop_rest(run, error)
         return

@@ -7,18 +7,23 @@ from typing import Any, Final
 
 from vastai_workflow.domain import fields, plan
 from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
 from vastai_workflow.steps.ports import Market
+from vastai_workflow.steps.reconcile import settle_on_first_use
 
 _NEAREST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. `shortage` says why there is no plan though the market was looked at."""
+    """What was seen. `shortage` says why there is no plan though the market was looked at.
+
+    `owed`: orders that made more than was agreed, which is to be released first.
+    """
 
     account: Account
     active: tuple[ActiveInstance, ...]
@@ -26,6 +31,7 @@ class Look:
     chosen: tuple[Offer, ...] = ()
     outlook: plan.Outlook | None = None
     shortage: Refusal | None = None
+    owed: tuple[Order, ...] = ()
 
     @property
     def burn(self) -> Rate:
@@ -36,13 +42,15 @@ class Look:
 async def look_around(deps: Deps, market: Market) -> Look:
     """The account and every machine of it."""
     account = await market.account()
-    return Look(account, await with_orders(deps, account.id, await market.instances()))
+    instances = await market.instances()
+    left = await settle_on_first_use(deps, market, account.id, instances)
+    return Look(account, await with_orders(deps, account.id, instances), owed=left.owed)
 
 
 async def look_at_offers(deps: Deps, market: Market, values: Mapping[str, Any], ceiling: Rate | None) -> Look:
     """The same, with the offers that fit some fields and the plan that would be chosen now."""
     around = await look_around(deps, market)
-    ranked = await search(market, values)
+    ranked = await not_held(deps, around.account.id, await search(market, values))
     try:
         chosen = plan.choose(under(ranked, ceiling), values["count"], values["policy"])
     except Refusal as shortage:
@@ -59,6 +67,13 @@ async def search(market: Market, values: Mapping[str, Any], ask_ids: Sequence[in
     if not fitting and wanted.gpu_name is not None and not ask_ids:
         await _check_gpu_name(market, wanted.gpu_name)
     return plan.rank(_at_bid(fitting, values), values["objective"])
+
+
+async def not_held(deps: Deps, account_id: int, offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    """Without those that an order of this account has, or may have, taken: a search may lag behind."""
+    states = (*UNSETTLED, OrderState.RENTED)
+    held = {order.ask_id for order in await deps.store.orders(account_id=account_id, states=states)}
+    return tuple(offer for offer in offers if offer.ask_id not in held)
 
 
 def _at_bid(offers: Sequence[Offer], values: Mapping[str, Any]) -> list[Offer]:

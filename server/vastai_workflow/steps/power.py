@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.errors import ProviderError, Uncertain
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
 from vastai_workflow.domain.workflow import Purpose
@@ -14,7 +14,7 @@ from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, committed
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.purposes import Intent, spend
-from vastai_workflow.steps.readiness_window import reset_window
+from vastai_workflow.steps.readiness_window import reset_window, start_is_known
 from vastai_workflow.steps.writes import require_writes
 
 _LOOK_EVERY_S: Final = 2.0
@@ -42,8 +42,6 @@ async def start_instances(
         asleep = tuple(item for item in chosen.machines if _asleep(item))
         if asleep:
             await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active))
-        for item in asleep:
-            await reset_window(deps, item.instance.id, starting=True)
         return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
 
 
@@ -69,6 +67,9 @@ async def stop_instances(
     chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
     await _yes_for_strangers(deps, caller, chosen, "stop")
     reasons = {i: await _failure(chosen.opened.market.stop(i)) for i in chosen.ids}
+    for i in chosen.ids:
+        if reasons[i] is None:
+            await start_is_known(deps, i)
     return await _seen_stopped(deps, chosen.opened, chosen.ids, reasons)
 
 
@@ -116,21 +117,28 @@ async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, starte
     instance_id = item.instance.id
     reason: str | None = None if started else "it was running already"
     if started:
+        await reset_window(deps, instance_id, starting=True, started=True)
         try:
             await opened.market.start(instance_id)
+        except Uncertain as error:  # still on record as started: settling cancels it if it waits for its GPU
+            reason = f"{error.message} ({error.code})"
         except ProviderError as error:
-            reason = await _not_started(opened, instance_id, error)
+            reason = await _not_started(deps, opened, instance_id, error)
+        else:
+            await start_is_known(deps, instance_id)
     return (await _seen(deps, opened, (instance_id,), {instance_id: reason}))[0]
 
 
-async def _not_started(opened: Opened, instance_id: int, error: ProviderError) -> str:
+async def _not_started(deps: Deps, opened: Opened, instance_id: int, error: ProviderError) -> str:
     """A queued start would begin to bill at any time later: it is cancelled by a stop."""
     if error.code != "resources_unavailable":
+        await start_is_known(deps, instance_id)
         return f"{error.message} ({error.code})"
     try:
         await opened.market.stop(instance_id)
     except ProviderError as failed:
         return f"its GPU is taken and the start is queued; cancelling it failed: {failed.message}"
+    await start_is_known(deps, instance_id)
     return "its GPU is taken by somebody else; the queued start was cancelled"
 
 

@@ -17,6 +17,7 @@ class Preflight:
     account: Account
     source: str
     active: tuple[ActiveInstance, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -33,4 +34,4 @@ async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Pref
     """Read the account and a complete list; an incomplete one is an error, never "nothing runs"."""
     opened = await open_market(deps, caller, workflow_id)
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
-    return Preflight(opened.account, opened.source, active)
+    return Preflight(opened.account, opened.source, active, opened.notes)

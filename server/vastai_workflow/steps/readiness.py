@@ -32,15 +32,20 @@ _NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What this call saw last of each machine. `settled`: no order may have rented unseen.
+    """What this call saw last of each machine.
 
-    `planned`: an order that is still to be sent.
+    `open_orders` may have rented unseen; `planned`: an order that is still to be sent.
     """
 
     reports: tuple[Report, ...]
-    settled: bool
+    open_orders: tuple[Order, ...]
     notes: tuple[str, ...]
     planned: Order | None = None
+
+    @property
+    def settled(self) -> bool:
+        """No order may have rented unseen."""
+        return not self.open_orders
 
     @property
     def over(self) -> bool:
@@ -96,8 +101,8 @@ async def _look(
     reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
     strangers = [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
     reports += [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
-    unsettled = any(order.state in UNSETTLED for order in orders)
-    return Waited(tuple(reports), not unsettled, settled.notes, planned)
+    unsettled = tuple(order for order in orders if order.state in UNSETTLED)
+    return Waited(tuple(reports), unsettled, settled.notes, planned)
 
 
 async def _still_planned(deps: Deps, workflow_id: str) -> Order | None:

@@ -57,25 +57,27 @@ async def settle_on_first_use(
     return settled
 
 
-async def close_by_hand(deps: Deps, order_id: str) -> Order:
-    """The person says that an unknown order rented nothing; a list that shows it later still finds it.
-
-    Refusal `invalid_argument` for an order that is not unknown, or whose request may still be under way.
-    """
+async def unknown_order(deps: Deps, order_id: str) -> Order:
+    """An order that the person may close; Refusal `invalid_argument` for any other."""
     order = next((item for item in await deps.store.orders() if item.order_id == order_id), None)
     if order is None:
         raise Refusal("invalid_argument", f"got order {order_id[:40]!r}, allowed one that the ledger holds")
-    async with deps.store.account_lock(order.account_id):
-        [order] = [item for item in await deps.store.orders(account_id=order.account_id) if item.order_id == order_id]
-        if order.state not in UNSETTLED:
-            raise Refusal("invalid_argument", f"got an order that is {order.state}, allowed one that is unknown")
-        left = (order.sent_at or 0.0) + CREATE_TIMEOUT_S - deps.clock.now()
-        if left > 0:
-            raise Refusal(
-                "invalid_argument",
-                f"got an order whose request may be under way for {left:.0f} s more, allowed one that is older",
-                next_step="wait, then run it again",
-            )
+    if order.state not in UNSETTLED:
+        raise Refusal("invalid_argument", f"got an order that is {order.state}, allowed one that is unknown")
+    left = (order.sent_at or 0.0) + CREATE_TIMEOUT_S - deps.clock.now()
+    if left > 0:
+        raise Refusal(
+            "invalid_argument",
+            f"got an order whose request may be under way for {left:.0f} s more, allowed one that is older",
+            next_step="wait, then run it again",
+        )
+    return order
+
+
+async def close_by_hand(deps: Deps, order_id: str) -> Order:
+    """The person says that an unknown order rented nothing; a list that shows it later still finds it."""
+    async with deps.store.account_lock((await unknown_order(deps, order_id)).account_id):
+        order = await unknown_order(deps, order_id)  # as it is with the lock held
         if order.state is OrderState.SENT:
-            await deps.store.move_order(order_id, OrderState.UNKNOWN, OrderFacts(sent_at=order.sent_at))
+            await deps.store.move_order(order_id, OrderState.UNKNOWN)
         return await deps.store.move_order(order_id, OrderState.NOT_RENTED, OrderFacts(reason=BY_HAND))

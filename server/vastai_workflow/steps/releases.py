@@ -5,20 +5,24 @@ and a start that still waits for its GPU. With `may_end` false nothing is sent, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import Order, OrderFacts
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, VISIBILITY_S, Order, OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.ending import ELSEWHERE, NOT_AS_AGREED, end_double, end_order
 from vastai_workflow.steps.ports import Market
+from vastai_workflow.steps.readiness_window import start_is_known
 
 STILLBORN_S: Final = 300.0
 """Seconds after the create in which what came with an error and does not run is ended; later it may have run."""
+
+QUEUE_PATIENCE_S: Final = 60.0
+"""Seconds for which a machine whose start got no answer may look as if it waited for its GPU."""
 
 _OWED: Final = "to be released: call wait_until_ready"
 
@@ -90,10 +94,17 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
 
 async def cancel_queued_start(work: Work, instance: Instance) -> None:
     """A start whose answer never came, and that waits for its GPU now, would bill at any time later."""
-    if condition(instance).state is not State.QUEUED:
+    state, now = condition(instance).state, work.deps.clock.now()
+    if state not in {State.QUEUED, State.STOPPED, State.EXITED}:
         return
     window = await work.deps.store.window(instance.id)
-    if window.started_at <= 0 or work.deps.clock.now() < window.grace_until:
+    if window.started_at <= 0:
+        return
+    if state is not State.QUEUED:
+        if now >= window.started_at + CREATE_TIMEOUT_S + VISIBILITY_S:  # it had no effect, and can't have one any more
+            await start_is_known(work.deps, instance.id)
+        return
+    if now < window.started_at + QUEUE_PATIENCE_S:
         return
     if not work.may_end:
         work.tell(f"the start of machine {instance.id} waits for its GPU; to be cancelled: call stop_instances")
@@ -103,7 +114,7 @@ async def cancel_queued_start(work: Work, instance: Instance) -> None:
     except ProviderError as error:
         work.tell(f"the start of machine {instance.id} waits for its GPU; cancelling it failed: {error.message}")
         return
-    await work.deps.store.keep_window(replace(window, started_at=0.0))
+    await start_is_known(work.deps, instance.id)
     work.tell(f"the start of machine {instance.id} waited for its GPU and was cancelled")
 
 

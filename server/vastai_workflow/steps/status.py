@@ -71,6 +71,7 @@ class Status:
 
     reports: tuple[Report, ...]
     unsettled: str | None
+    notes: tuple[str, ...] = ()
 
 
 async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None) -> Status:
@@ -89,7 +90,8 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
         await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
         for i in wanted
     ]
-    return Status(tuple(reports), next((order.workflow_id for order in kept if order.state in UNSETTLED), None))
+    unsettled = next((order.workflow_id for order in kept if order.state in UNSETTLED), None)
+    return Status(tuple(reports), unsettled, opened.notes)
 
 
 async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Report:

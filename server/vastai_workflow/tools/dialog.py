@@ -138,7 +138,8 @@ def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
         next_call=after,
     )
     head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}. This call rented nothing."
-    return answer(head + _ask(questions) + in_words(after), result)
+    stop = f"\n{proposal.problem.sentence}" if proposal.problem is not None and not questions else ""
+    return answer(head + stop + _ask(questions) + in_words(after), result)
 
 
 def _confirmed(proposal: "dialog.Proposal", questions: list[str]) -> CallToolResult:
@@ -186,7 +187,7 @@ def _questions(proposal: "dialog.Proposal") -> list[str]:
     workflow, look, problem = proposal.workflow, proposal.look, proposal.problem
     source = workflow.value("api_key_source")
     if problem is not None:
-        return [_problem_words(problem)]
+        return [] if problem.next_call is not None else [_problem_words(problem)]
     if look is None:
         return [f"May the API key be read from {source}? Prices come after."]
     if workflow.action != "create":
@@ -207,6 +208,8 @@ def _after(proposal: "dialog.Proposal") -> results.NextCall | None:
     source_known = proposal.look is not None or workflow.value("api_key_source") == accounts.ENVIRONMENT_KEY
     if not source_known and proposal.problem is None:
         return next_call("confirm_fields", **known, digest=workflow.digest, fields=["api_key_source"])
+    if proposal.problem is not None and proposal.problem.next_call is not None:
+        return results.NextCall(**proposal.problem.next_call)
     if proposal.problem is not None and proposal.problem.code in _PASSING:
         return next_call("propose_fields", **known)
     if proposal.problem is not None or proposal.look is None:

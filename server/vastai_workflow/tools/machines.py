@@ -35,7 +35,7 @@ async def instance_status(
     result = results.Instances(
         instances=[render.instance_row(report) for report in seen.reports],
         settled=after is None,
-        notes=[],
+        notes=list(seen.notes),
         next_call=after,
     )
     lines = [render.instance_words(report) for report in seen.reports] or [
@@ -43,7 +43,7 @@ async def instance_status(
     ]
     if after is not None:
         lines.append(render.UNSETTLED_WORDS)
-    return answer("\n".join(lines) + in_words(after), result)
+    return answer("\n".join(lines) + render.note_lines(seen.notes) + in_words(after), result)
 
 
 async def attach_ssh_key(

@@ -20,6 +20,19 @@ _SHOWN_ACTIVE = 20
 UNSETTLED_WORDS = "An order is not settled yet: it may have rented. Nothing more is rented until it is."
 
 
+def note_lines(notes: Sequence[str]) -> str:
+    """What the user should be told, a line each."""
+    return "".join(f"\nnote: {note}" for note in notes)
+
+
+def unsettled_words(order: Order, now: float) -> str:
+    """An order that may have rented, and until when that is known."""
+    left = max((order.settled_from or now) - now, 0.0)
+    return (
+        f"order {order.order_id} may have rented ({order.reason or 'no answer'}); known in {left:.0f} s at the latest"
+    )
+
+
 def field_rows(workflow: Workflow) -> list[results.FieldRow]:
     """Every field that has a value, in the order of the dialog."""
     return [

@@ -41,12 +41,13 @@ async def preflight(
         credit=seen.account.credit.number(),
         active=render.active_rows(seen.active),
         burn_per_hour=seen.burn.number(),
+        notes=list(seen.notes),
     )
     text = (
         f"The key in {seen.source} works: account {seen.name!r}, balance {seen.account.credit}. "
         f"Running: {render.active_words(seen.active)}; {seen.burn} in all."
     )
-    return answer(text, result)
+    return answer(text + render.note_lines(seen.notes), result)
 
 
 async def find_offers(
@@ -100,7 +101,7 @@ async def create_instances(
         orders=[render.order_row(order) for order in made.orders], notes=notes, next_call=after
     )
     lines = "\n".join(render.order_words(order) for order in made.orders)
-    return answer(lines + "".join(f"\nnote: {note}" for note in notes) + in_words(after), result)
+    return answer(lines + render.note_lines(notes) + in_words(after), result)
 
 
 async def wait_until_ready(
@@ -110,8 +111,9 @@ async def wait_until_ready(
     timeout_s: Annotated[int, Field(strict=True, ge=0, le=300, description="s; call again to go on")] = 40,
 ) -> Annotated[CallToolResult, results.Instances]:
     """Wait until SSH answers with the agreed GPUs: attaches the key, settles unclear orders, says how to connect."""
+    deps = await deps_of(ctx)
     waited = await readiness.wait_until_ready(
-        await deps_of(ctx),
+        deps,
         caller_of(ctx),
         workflow_id=workflow_id,
         instance_ids=tuple(instance_ids or ()),
@@ -129,10 +131,12 @@ async def wait_until_ready(
         after = next_call("read_logs", instance_id=failed[0])
     elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
         after = _another_try(workflow_id, spent=bool(waited.reports))
+    now = deps.clock.now()
+    notes = [*waited.notes, *(render.unsettled_words(order, now) for order in waited.open_orders)]
     result = results.Instances(
         instances=[render.instance_row(report) for report in waited.reports],
         settled=waited.settled,
-        notes=list(waited.notes),
+        notes=notes,
         next_call=after,
     )
     lines = [render.instance_words(report) for report in waited.reports] or [
@@ -144,8 +148,7 @@ async def wait_until_ready(
         )
     if not waited.settled:
         lines.append(render.UNSETTLED_WORDS)
-    lines += [f"note: {note}" for note in waited.notes]
-    return answer("\n".join(lines) + in_words(after), result)
+    return answer("\n".join(lines) + render.note_lines(notes) + in_words(after), result)
 
 
 def _asked_for(report: "Report") -> bool:

@@ -95,6 +95,7 @@ class PreflightResult(Result):
     credit: Dollars
     active: list[ActiveRow]
     burn_per_hour: PerHour
+    notes: list[str]
 
 
 class OfferRow(Result):

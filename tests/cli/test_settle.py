@@ -1,0 +1,194 @@
+"""`settle`: what it says of each order, its exit code, and that only a person at a terminal closes one."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack, stack
+from tests.tools.acts import arm, planned
+from vastai_workflow.cli.clock import SystemClock
+from vastai_workflow.cli.settle import settle_all
+from vastai_workflow.domain.ledger import OrderState
+from vastai_workflow.store.sqlite import SqliteStore
+
+
+COMMAND = (sys.executable, "-m", "vastai_workflow", "settle")
+NOBODY = "http://127.0.0.1:9"
+
+
+async def no_answer(s: Stack) -> None:
+    arm(s, "drop_request", operation="create")
+    await s.call("create_instances", **await planned(s))
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_a_ledger_without_orders_is_settled(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stack() as s:
+        assert await settle_all(s.deps) == 0
+        assert capsys.readouterr().out == "settled: this ledger has no orders\n"
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_an_unknown_order_is_1_with_the_time_until_it_is_known_and_then_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with stack() as s:
+        await no_answer(s)
+        assert await settle_all(s.deps) == 1
+        assert "s at the latest: run this again then" in capsys.readouterr().out
+        s.clock.advance(121)
+        assert await settle_all(s.deps) == 0
+        assert capsys.readouterr().out.endswith("settled\n")
+        assert s.creates_sent() == 1
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_what_it_adopts_and_releases_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stack() as s:
+        arm(s, "double_effect", operation="create")
+        await s.call("create_instances", **await planned(s))
+        s.clock.advance(10)
+        assert await settle_all(s.deps) == 0
+        assert "made a second machine" in capsys.readouterr().out
+        assert len(s.running()) == 1
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.requirement("SETTLE-4")
+async def test_without_a_list_it_is_1_and_says_what_the_person_can_do(
+    made: bool,  # noqa: FBT001 # a case
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with stack() as s:
+        if made:
+            await s.rented()
+        else:
+            await no_answer(s)
+        arm(s, "http_error", operation="list", times=0, status=503, body="text")
+        assert await settle_all(s.deps) == 1
+        said = capsys.readouterr().out
+        assert "can't be looked at" in said
+        assert ("it may be running" if made else "settle --not-rented o_") in said
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_another_accounts_key_settles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stack() as s:
+        await no_answer(s)
+        [order] = await s.deps.store.orders()
+        await s.deps.store.add_orders(
+            [order.model_copy(update={"order_id": "o_other", "account_id": order.account_id + 1})]
+        )
+        s.clock.advance(121)
+        assert await settle_all(s.deps) == 1
+        assert f"needed {order.account_id + 1}" in capsys.readouterr().out
+        states = {item.order_id: item.state for item in await s.deps.store.orders()}
+        assert states == {order.order_id: OrderState.NOT_RENTED, "o_other": OrderState.UNKNOWN}
+
+
+async def ledger_with_an_unknown_order(folder: Path, *, age_s: float = 1000.0) -> str:
+    """A ledger on disk with an order whose create got no answer; answers its id."""
+    async with stack() as s:
+        await no_answer(s)
+        [order] = await s.deps.store.orders()
+        [workflow] = await s.deps.store.workflows(order.owner)
+    store = SqliteStore(folder, clock=SystemClock())
+    sent_at = SystemClock().now() - age_s
+    await store.add_workflow(workflow)
+    await store.add_orders([order.model_copy(update={"created_at": sent_at, "sent_at": sent_at})])
+    await store.aclose()
+    return order.order_id
+
+
+async def state_in(folder: Path) -> OrderState:
+    store = SqliteStore(folder, clock=SystemClock())
+    [order] = await store.orders()
+    await store.aclose()
+    return order.state
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "HOME": str(home),
+        "VAST_URL": NOBODY,
+        "VAST_API_KEY": "f" * 64,
+        "VASTAI_WORKFLOW_STATE": str(home / "state"),
+    }
+
+
+ON_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
+
+
+def typed(home: Path, *arguments: str, answer: str) -> tuple[int, str]:
+    """The command on a terminal of its own, with a person who types; its exit code and what stood there."""
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-c", ON_THIS_TERMINAL, *COMMAND, *arguments]
+    with subprocess.Popen(  # noqa: S603 # this Python
+        command, env=environment(home), stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        os.write(person, f"{answer}\n".encode())
+        said = b""
+        try:
+            while chunk := os.read(person, 4096):
+                said += chunk
+        except OSError:  # Linux says EIO when the other end has closed
+            pass
+        os.close(person)
+        return process.wait(60), said.decode()
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_a_person_at_a_terminal_closes_an_order_by_typing_its_id(tmp_path: Path) -> None:
+    order_id = await ledger_with_an_unknown_order(tmp_path / "state")
+    code, said = typed(tmp_path, "--not-rented", order_id, answer=order_id)
+    assert "closed as not rented" in said
+    assert code == 0
+    assert await state_in(tmp_path / "state") is OrderState.NOT_RENTED
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_another_answer_closes_nothing(tmp_path: Path) -> None:
+    order_id = await ledger_with_an_unknown_order(tmp_path / "state")
+    code, said = typed(tmp_path, "--not-rented", order_id, answer="yes")
+    assert "nothing was changed" in said
+    assert code == 1
+    assert await state_in(tmp_path / "state") is OrderState.UNKNOWN
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_a_pipe_closes_nothing(tmp_path: Path) -> None:
+    order_id = await ledger_with_an_unknown_order(tmp_path / "state")
+    done = subprocess.run(  # noqa: S603, ASYNC221 # this Python
+        [*COMMAND, "--not-rented", order_id],
+        env=environment(tmp_path),
+        input=f"{order_id}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        start_new_session=True,  # without a controlling terminal
+    )
+    assert done.returncode == 2
+    assert "needed one to ask a person" in done.stderr
+    assert await state_in(tmp_path / "state") is OrderState.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("order", "age_s", "said"),
+    [(None, 30.0, "may be under way for"), ("o_none", 1000.0, "allowed one that the ledger holds")],
+)
+@pytest.mark.requirement("SETTLE-4")
+async def test_an_order_that_may_be_under_way_or_does_not_exist_is_not_closed(
+    tmp_path: Path, order: str | None, age_s: float, said: str
+) -> None:
+    order_id = await ledger_with_an_unknown_order(tmp_path / "state", age_s=age_s)
+    code, shown = typed(tmp_path, "--not-rented", order or order_id, answer=order_id)
+    assert code == 2
+    assert said in shown
+    assert await state_in(tmp_path / "state") is OrderState.UNKNOWN

@@ -1,0 +1,220 @@
+"""Settling after a crash: a second server on the same ledger stands for the start after it."""
+
+from typing import Any
+
+import pytest
+
+from tests.stack import Stack, stack
+from tests.tools.acts import arm, planned, states
+from vastai_workflow.domain.ledger import OrderFacts, OrderState
+from vastai_workflow.simulator.renting import rent
+from vastai_workflow.steps.ending import ON_REQUEST
+from vastai_workflow.store.sqlite import SqliteStore
+
+
+def after_a_crash(s: Stack) -> Any:
+    """Another server on the same market, ledger and clock."""
+    return stack(world=s.world, store=history(s), clock=s.clock)
+
+
+async def orders_of(s: Stack) -> list[tuple[OrderState, int | None]]:
+    return [(order.state, order.instance_id) for order in await s.deps.store.orders()]
+
+
+def history(s: Stack) -> SqliteStore:
+    """The store, with what only it has: events."""
+    assert isinstance(s.deps.store, SqliteStore)
+    return s.deps.store
+
+
+async def sent_and_died(s: Stack, *, made: bool) -> None:
+    """The process died after an order was sent; `made`: the request had its effect."""
+    arm(s, "drop_reply" if made else "drop_request", operation="create")
+    await s.call("create_instances", **await planned(s))
+
+
+@pytest.mark.requirement("SETTLE-1")
+@pytest.mark.parametrize("tool", ["preflight", "instance_status", "propose_fields", "billing_report"])
+async def test_the_first_call_after_a_start_finds_the_machine_of_an_order_without_an_answer(tool: str) -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=True)
+        [machine] = s.running()
+        s.clock.advance(5)
+        async with after_a_crash(s) as again:
+            await again.call(tool)
+            assert await orders_of(again) == [(OrderState.RENTED, machine)]
+            assert (await again.call("preflight"))["active"][0]["ours"]
+            assert again.creates_sent() == 1
+
+
+@pytest.mark.requirement("SETTLE-1")
+async def test_a_start_whose_list_fails_says_so_and_looks_again_at_the_next_call() -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=True)
+        s.clock.advance(5)
+        async with after_a_crash(s) as again:
+            arm(again, "truncated_list", times=2, rows=0)
+            refused = await again.call("instance_status")
+            assert "could not be looked at" in refused["notes"][0]
+            await again.call("instance_status")
+            assert (await orders_of(again))[0][0] is OrderState.RENTED
+
+
+@pytest.mark.requirement("SETTLE-5")
+async def test_while_an_order_is_unknown_a_proposal_asks_nobody_and_leads_to_the_wait() -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=False)
+        [order] = await s.deps.store.orders()
+        async with after_a_crash(s) as again:
+            proposal = await again.call("propose_fields")
+            assert (proposal["problem"], proposal["questions"]) == ("unsettled_order", [])
+            assert proposal["next_call"] == {
+                "tool": "wait_until_ready",
+                "arguments": {"workflow_id": order.workflow_id},
+            }
+            waited = await again.call("wait_until_ready", workflow_id=order.workflow_id, timeout_s=0)
+            assert not waited["settled"]
+            assert "s at the latest" in waited["notes"][-1]
+            s.clock.advance(121)
+            assert (await again.call("wait_until_ready", workflow_id=order.workflow_id, timeout_s=0))["settled"]
+            assert await orders_of(again) == [(OrderState.NOT_RENTED, None)]
+            assert (await again.call("propose_fields"))["problem"] is None
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_double_that_a_crash_left_is_named_at_once_and_released_by_the_wait() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.rented()
+        first = s.world.instances[machine]
+        twin = rent(s.world, s.world.account, s.world.market.free_asks()[0].id, {"image": "x", "env": first.env})
+        s.clock.advance(5)
+        async with after_a_crash(s) as again:
+            proposal = await again.call("propose_fields")
+            assert proposal["problem"] == "unsettled_order"
+            assert proposal["next_call"]["tool"] == "wait_until_ready"
+            seen = await again.call("preflight")
+            assert any(f"second machine {twin.id}" in note for note in seen["notes"])
+            assert again.world.requests["destroy"] == 0  # neither of them says that it may end anything
+            waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert any("released: gone" in note for note in waited["notes"])
+            assert again.running() == [machine]
+            assert (await again.call("propose_fields"))["problem"] is None
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_late_machine_beyond_its_places_is_released_also_when_a_crash_came_between() -> None:
+    async with stack() as s:
+        arm(s, "late_effect", operation="create", seconds=165)
+        asked = await planned(s)
+        await s.call("create_instances", **asked)
+        s.clock.advance(61)
+        await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert await orders_of(s) == [(OrderState.NOT_RENTED, None)]
+        found = await s.call("find_offers", workflow_id=asked["workflow_id"], limit=9)
+        other = next(offer["offer_id"] for offer in found["offers"] if offer["offer_id"] not in found["chosen"])
+        plan = await s.call("find_offers", workflow_id=asked["workflow_id"], offer_ids=[other])
+        made = await s.call("create_instances", workflow_id=asked["workflow_id"], plan_id=plan["plan_id"])
+        [machine] = [order["instance_id"] for order in made["orders"]]
+        s.clock.advance(40)
+        s.world.settle()
+        [late] = [i for i in s.running() if i != machine]
+        s.clock.advance(5)
+        async with after_a_crash(s) as again:
+            await again.call("preflight")  # adopts it, and ends nothing
+            assert sorted(again.running()) == sorted([machine, late])
+            waited = await again.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+            assert any("beyond the 1 agreed" in note for note in waited["notes"])
+            assert again.running() == [machine]
+
+
+@pytest.mark.requirement("SETTLE-3")
+async def test_a_destroy_that_was_on_its_way_when_the_server_died_is_told() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        [order] = await s.deps.store.orders()
+        await s.deps.store.note_order(order.order_id, OrderFacts(final_state="unknown", reason=ON_REQUEST))
+        async with after_a_crash(s) as again:
+            waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert any("was to be destroyed and is still there" in note for note in waited["notes"])
+            s.world.life.end(s.world.instances[machine])
+            s.clock.advance(120)
+            waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert waited["instances"][0]["reason"] == ON_REQUEST
+
+
+@pytest.mark.requirement("SETTLE-3")
+async def test_the_wish_to_destroy_is_on_record_before_the_request_leaves() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        arm(s, "drop_reply", operation="destroy")
+        await s.call("destroy_instances", instance_ids=[machine])
+        [order] = await s.deps.store.orders()
+        noted = [event for event in await history(s).events(order.order_id) if event.facts.final_state == "unknown"]
+        assert noted
+        assert noted[0].facts.reason == ON_REQUEST
+
+
+@pytest.mark.requirement("SETTLE-3")
+async def test_a_start_that_got_no_answer_and_waits_for_its_gpu_is_cancelled_by_settling() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        instance = s.world.instances[machine]
+        for gpu in instance.gpu_ids:
+            instance.machine.holders[gpu] = "somebody else"
+        refusal = await s.refusal("start_instances", instance_ids=[machine])
+        await s.call(refusal["next_call"]["tool"], **refusal["next_call"]["arguments"])
+        arm(s, "drop_reply", operation="start")
+        await s.call("start_instances", instance_ids=[machine])
+        assert instance.queued
+        async with after_a_crash(s) as again:
+            s.clock.advance(400)
+            waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert any("waited for its GPU and was cancelled" in note for note in waited["notes"])
+            assert not instance.queued
+            again_waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert not any("cancelled" in note for note in again_waited["notes"])
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_machine_that_was_gone_and_is_listed_again_is_ended_again() -> None:
+    async with stack() as s:
+        workflow_id, _ = await s.ready()
+        [order] = await s.deps.store.orders()
+        gone = OrderFacts(final_state="gone", reason=ON_REQUEST, ended_at=s.clock.now())
+        await s.deps.store.move_order(order.order_id, OrderState.RELEASED, gone)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert any("is listed again; released: gone" in note for note in waited["notes"])
+        assert s.running() == []
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_an_order_whose_reply_named_a_strangers_machine_is_over_when_none_of_its_own_came() -> None:
+    async with stack() as s:
+        arm(s, "drop_request", operation="create")
+        asked = await planned(s)
+        await s.call("create_instances", **asked)
+        stranger = rent(s.world, s.world.account, s.world.market.free_asks()[0].id, {"image": "x"})
+        [order] = await s.deps.store.orders()
+        await s.deps.store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=stranger.id))
+        s.clock.advance(121)
+        waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert any("which is not ours" in note for note in waited["notes"])
+        assert (await orders_of(s))[0][0] is OrderState.RELEASED
+        assert s.running() == [stranger.id]
+
+
+@pytest.mark.requirement("SETTLE-6")
+async def test_an_offer_that_the_account_holds_is_not_chosen_again_though_a_search_shows_it() -> None:
+    async with stack() as s:
+        await s.rented()
+        [first] = await s.deps.store.orders()
+        for ask in s.world.market.asks.values():  # the search lags: it shows what was just taken
+            if ask.id == first.ask_id:
+                for gpu in ask.gpu_ids:
+                    ask.machine.holders.pop(gpu)
+        second = await s.agreed()
+        plan = await s.call("find_offers", workflow_id=second)
+        assert first.ask_id not in [offer["offer_id"] for offer in plan["offers"]]
+        made = await s.call("create_instances", workflow_id=second, plan_id=plan["plan_id"])
+        assert states(made) == ["rented"]
