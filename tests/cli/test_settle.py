@@ -15,7 +15,6 @@ from vastai_workflow.cli.settle import settle_all
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.store.sqlite import SqliteStore
 
-
 COMMAND = (sys.executable, "-m", "vastai_workflow", "settle")
 NOBODY = "http://127.0.0.1:9"
 
