@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
 
 import anyio
 import pytest
@@ -196,53 +195,6 @@ async def test_a_key_without_the_scope_to_rent_is_told_which_scope_it_lacks() ->
         assert s.running() == []
 
 
-UNCLEAR: list[tuple[str, dict[str, Any], int]] = [
-    ("drop_request", {}, 0),
-    ("drop_reply", {}, 1),
-    ("cut_body", {}, 1),
-    ("delay", {}, 1),
-    ("late_effect", {"seconds": 90.0}, 1),
-    ("http_error", {"status": 502, "body": "html"}, 0),
-    ("http_error", {"status": 408, "body": "text"}, 0),
-    ("http_error", {"status": 409, "body": "json"}, 0),
-    ("http_error", {"status": 425, "body": "empty"}, 0),
-    ("http_error_after_effect", {"status": 500, "body": "json"}, 1),
-    ("http_error_after_effect", {"status": 504, "body": "text"}, 1),
-    ("empty_body", {}, 1),
-    ("html_body", {}, 1),
-    ("truncated_json", {}, 1),
-    ("success_false", {}, 0),
-    ("success_false_after_effect", {}, 1),
-    ("refuse", {"code": "a_code_nobody_knows", "status": 400}, 0),
-]
-
-
-@pytest.mark.requirement("ONCE-2")
-@pytest.mark.requirement("ONCE-3")
-@pytest.mark.parametrize(("fault", "settings", "rented"), UNCLEAR, ids=str)
-async def test_an_unclear_answer_is_settled_by_lists_and_nothing_more_is_rented_before(
-    fault: str, settings: dict[str, Any], rented: int
-) -> None:
-    async with stack() as s:
-        create = await planned(s)
-        other = await planned(s)
-        arm(s, fault, **settings)
-        made = await s.call("create_instances", **create)
-        assert states(made) in (["unknown"], ["rented"])
-        assert made["next_call"]["tool"] == "wait_until_ready"
-        if states(made) == ["unknown"] and not rented:
-            blocked = await s.refusal("create_instances", **other)
-            assert blocked["code"] == "unsettled_order"
-            assert blocked["next_call"] == {
-                "tool": "wait_until_ready",
-                "arguments": {"workflow_id": create["workflow_id"]},
-            }
-        waited = await settled(s, create["workflow_id"])
-        assert len(waited["instances"]) == len(s.running()) == rented
-        assert states(await s.call("create_instances", **create)) == ["rented" if rented else "not_rented"]
-        assert s.creates_sent() == 1
-
-
 @pytest.mark.requirement("ONCE-3")
 async def test_an_order_is_not_called_not_rented_before_its_time_out_and_the_lists_delay() -> None:
     async with stack() as s:
@@ -273,29 +225,6 @@ async def test_a_machine_that_shows_up_after_all_is_taken_on_record() -> None:
 
 
 @pytest.mark.requirement("ONCE-5")
-async def test_a_reply_that_names_another_id_is_corrected_by_the_list() -> None:
-    async with stack() as s:
-        create = await planned(s)
-        arm(s, "other_id")
-        await s.call("create_instances", **create)
-        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=120)
-        assert [item["instance_id"] for item in waited["instances"]] == s.running()
-        assert waited["instances"][0]["readiness"] == "gpu_ok"
-
-
-@pytest.mark.requirement("ONCE-5")
-async def test_an_error_that_names_a_machine_is_a_rented_machine_on_record() -> None:
-    async with stack() as s:
-        create = await planned(s)
-        arm(s, "error_with_contract")
-        made = await s.call("create_instances", **create)
-        assert made["orders"][0]["state"] == "rented"
-        assert any("came with an error" in note for note in made["notes"])
-        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=120)
-        assert [item["instance_id"] for item in waited["instances"]] == s.running()
-
-
-@pytest.mark.requirement("ONCE-5")
 async def test_a_machine_that_came_with_an_error_and_cannot_serve_is_released() -> None:
     async with stack(switches=Switches(low_bid="contract_in_error")) as s:
         create = await planned(s)
@@ -306,20 +235,6 @@ async def test_a_machine_that_came_with_an_error_and_cannot_serve_is_released() 
         waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
         assert any("released: gone" in note for note in waited["notes"])
         assert s.running() == []
-
-
-@pytest.mark.requirement("ONCE-5")
-async def test_a_second_machine_of_one_order_is_released_and_reported() -> None:
-    async with stack() as s:
-        create = await planned(s)
-        arm(s, "double_effect")
-        made = await s.call("create_instances", **create)
-        assert len(s.running()) == 2
-        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=120)
-        assert any("made a second machine" in note for note in [*made["notes"], *waited["notes"]])
-        s.clock.advance(60)
-        s.world.settle()
-        assert s.running() == [made["orders"][0]["instance_id"]]
 
 
 @pytest.mark.requirement("ONCE-1")
