@@ -1,10 +1,14 @@
 """The end of machines: gone, still there, or unknown; never more than was seen."""
 
+from typing import Any
+
 import pytest
 
-from tests.stack import ERAS, Era, stack
+from tests.stack import ERAS, Era, Stack, stack
 from tests.tools.acts import arm, planned, stranger
 from vastai_workflow.domain.ledger import OrderState
+from vastai_workflow.simulator.app import simulator_of
+from vastai_workflow.simulator.faults import Schedule
 from vastai_workflow.simulator.switches import Switches
 
 
@@ -184,3 +188,80 @@ async def test_ours_and_anothers_in_one_call_wait_for_the_yes_to_the_other() -> 
         await s.call(refusal["next_call"]["tool"], **refusal["next_call"]["arguments"])
         ended = await s.call("destroy_instances", instance_ids=[machine, other])
         assert [row["final_state"] for row in ended["instances"]] == ["gone", "gone"]
+
+
+HALVES: dict[str, tuple[list[tuple[str, dict[str, Any]]], list[str]]] = {
+    "ignored": (
+        [("destroy_ignored", {"nth": 2}), ("destroy_ignored", {"nth": 5, "times": 0})],
+        ["gone", "still there", "gone", "gone"],
+    ),
+    "500 after effect": (
+        [("http_error_after_effect", {"operation": "destroy", "nth": 2, "status": 500})],
+        ["gone", "gone", "gone", "gone"],
+    ),
+    "ignored, then 503, and 500 after effect": (
+        [
+            ("destroy_ignored", {"nth": 2}),
+            ("http_error_after_effect", {"operation": "destroy", "nth": 3, "status": 500}),
+            ("http_error", {"operation": "destroy", "nth": 6, "times": 0, "status": 503}),
+        ],
+        ["gone", "unknown", "gone", "gone"],
+    ),
+    "refused": (
+        [
+            ("refuse", {"operation": "destroy", "code": "missing_scope", "nth": 1}),
+            ("refuse", {"operation": "destroy", "code": "never_heard_of", "status": 400, "nth": 3}),
+            ("refuse", {"operation": "destroy", "code": "never_heard_of", "status": 400, "nth": 5, "times": 0}),
+        ],
+        ["unknown", "gone", "unknown", "gone"],
+    ),
+    "the list is down": ([("http_error", {"operation": "list", "nth": 2, "times": 0})], ["unknown"] * 4),
+    "the list is incomplete": ([("bad_token", {"nth": 2, "times": 0})], ["unknown"] * 4),
+    "one's own page is down": (
+        [("http_error", {"operation": "show", "nth": 2, "times": 200, "status": 500})],
+        ["gone", "unknown", "unknown", "unknown"],
+    ),
+    "one lingers": (
+        [("lingering", {"nth": 3, "seconds": 300.0})],
+        ["gone", "gone", "still there", "gone"],
+    ),
+    "the key is revoked midway": ([("key_revoked", {"operation": "destroy", "nth": 2})], ["unknown"] * 4),
+}
+"""What fails of an end of four, and what is told of each."""
+
+AT_ONCE = Switches(loading_s=6.0, destroy_linger_s=0.0)
+"""Nothing lingers, so that the calls of an end can be counted."""
+
+
+async def in_the_ledger(s: Stack) -> list[tuple[OrderState, str | None]]:
+    return [(order.state, order.final_state) for order in await s.deps.store.orders()]
+
+
+@pytest.mark.requirement("ONCE-6")
+@pytest.mark.requirement("ONCE-8")
+@pytest.mark.parametrize("half", HALVES)
+async def test_of_an_end_of_four_that_half_fails_each_is_told_as_it_is_and_a_second_call_finishes(half: str) -> None:
+    faults, told = HALVES[half]
+    async with stack(switches=AT_ONCE) as s:
+        _, machines = await s.ready(count=4, fleet="best_effort")
+        for name, settings in faults:
+            arm(s, name, **settings)
+        first = (await s.call("destroy_instances", instance_ids=machines))["instances"]
+        s.world.settle()
+        assert [row["instance_id"] for row in first] == machines
+        assert [row["final_state"] for row in first] == told
+        assert all(row["reason"] for row in first if row["final_state"] != "gone")
+        assert not {row["instance_id"] for row in first if row["final_state"] == "gone"} & set(s.running())
+        assert {row["instance_id"] for row in first if row["final_state"] == "still there"} <= set(s.running())
+        kept = {"gone": OrderState.RELEASED, "still there": OrderState.RENTED, "unknown": OrderState.RENTED}
+        assert await in_the_ledger(s) == [(kept[final], final) for final in told]
+
+        simulator_of(s.app).schedule = Schedule()
+        next(iter(s.world.account.keys.values())).revoked = False
+        s.clock.advance(300)
+        second = (await s.call("destroy_instances", instance_ids=machines))["instances"]
+        assert [row["final_state"] for row in second] == ["gone"] * 4
+        assert await in_the_ledger(s) == [(OrderState.RELEASED, "gone")] * 4
+        s.clock.advance(5)
+        s.world.settle()
+        assert s.running() == []
