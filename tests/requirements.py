@@ -75,6 +75,14 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "REPORT-4": "No text in an inventory says more to another program than it is, whatever the paths and addresses.",
     "REPORT-5": "Each engine's own code reads its inventory, of one machine or 64, and logs in with it.",
     "STATUS-1": "Status tells state, cost, workflow and whose yes it was, and what is not settled.",
+    # SSH
+    "SSH-1": "One public key is taken, as text or path; what else might be sent is refused and never repeated.",
+    "SSH-2": "Without a key a pair is made once, readable by its owner alone, and never overwritten.",
+    "SSH-3": "A key with a passphrase works through the agent, and one that can't be used says so.",
+    "SSH-4": "A machine's first host key is kept under its alias; another one is refused before any login.",
+    "SSH-5": "Each bad host is told by how far it came, a reason and a sentence, in time, whatever it sends.",
+    "SSH-6": "Only addresses on the internet are contacted, however written; with a local API this machine too.",
+    "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

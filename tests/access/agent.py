@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncssh
 
+FAILURE = 5
 REQUEST_IDENTITIES, IDENTITIES_ANSWER = 11, 12
 SIGN_REQUEST, SIGN_RESPONSE = 13, 14
 
@@ -46,6 +47,23 @@ async def agent_holding(key: asyncssh.SSHKey, path: Path) -> AsyncGenerator[list
 
     async with await asyncio.start_unix_server(serve, path):
         yield asked
+
+
+@asynccontextmanager
+async def refusing_agent(key: asyncssh.SSHKey, path: Path) -> AsyncGenerator[None]:
+    """Shows the key and signs nothing, as one that asks its user each time and hears no."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                asked_for_keys = (await read_string(reader))[0] == REQUEST_IDENTITIES
+                keys = bytes([IDENTITIES_ANSWER]) + (1).to_bytes(4) + string(key.public_data) + string(b"mine")
+                writer.write(string(keys if asked_for_keys else bytes([FAILURE])))
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield
 
 
 @asynccontextmanager

@@ -50,12 +50,14 @@ def test_this_machine_is_allowed_for_the_local_market_alone(address: str) -> Non
     assert allowed_address(address, local_market=True)
 
 
+@pytest.mark.requirement("SSH-6")
 @pytest.mark.parametrize("address", NEVER)
 def test_private_and_special_addresses_are_never_allowed(address: str) -> None:
     assert not allowed_address(address, local_market=False)
     assert not allowed_address(address, local_market=True)
 
 
+@pytest.mark.requirement("SSH-6")
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "::1", " 10.0.0.5 \n"])
 async def test_a_name_or_spelling_that_leads_inside_is_refused(host: str) -> None:
     with pytest.raises(AddressRefusedError, match="private network"):

@@ -106,6 +106,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.requirement("SSH-1")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_what_is_no_single_public_key_is_refused_and_never_repeated(name: str) -> None:
     text, says = REFUSALS[name]
@@ -162,6 +163,7 @@ def test_no_usual_key_means_a_pair_of_our_own(home: Path, state_dir: Path) -> No
     assert not (home / ".ssh").exists()
 
 
+@pytest.mark.requirement("SSH-2")
 def test_our_pair_is_private_and_stays_the_same(state_dir: Path) -> None:
     first = own_key_pair(state_dir)
     private = state_dir / "ssh" / "id_ed25519"
@@ -211,6 +213,7 @@ def test_our_pair_that_others_can_read_is_refused_with_the_chmod(state_dir: Path
     assert f"chmod 600 {private}" in refusal.value.next_step
 
 
+@pytest.mark.requirement("SSH-2")
 def test_our_damaged_pair_is_refused_and_left_alone(state_dir: Path) -> None:
     own_key_pair(state_dir)
     private = state_dir / "ssh" / "id_ed25519"

@@ -29,6 +29,7 @@ def test_nothing_is_known_before_the_first_login(hosts: KnownHosts) -> None:
     assert not hosts.path.parent.exists()
 
 
+@pytest.mark.requirement("SSH-4")
 def test_the_first_key_is_kept_under_the_instances_alias(hosts: KnownHosts) -> None:
     assert hosts.pin(7, FIRST) == FIRST.get_fingerprint()
     assert hosts.pinned(7) == line_of(FIRST)

@@ -54,6 +54,7 @@ async def test_a_loser_is_not_waited_for(two: list[Attempt]) -> None:
         assert await first_of(two, reach, stagger_s=0) is two[1]
 
 
+@pytest.mark.requirement("SSH-7")
 async def test_two_that_arrive_together_leave_one_connection(
     start_host: StartHost, user_key: asyncssh.SSHKey, two: list[Attempt]
 ) -> None:

@@ -8,11 +8,31 @@ from typing import Final
 
 import anyio.to_thread
 import asyncssh
+from asyncssh.agent import SSHAgentKeyPair
 
 from vastai_workflow.access.keys import parse_public_key
 from vastai_workflow.steps.ports import LocalKey
 
 MAX_FILE_BYTES: Final = 64 * 1024
+
+
+NOT_SIGNED: Final = (
+    "The ssh-agent holds the key and did not sign with it (it may wait for a yes or a touch), "
+    "so the login was not tested."
+)
+
+
+class AgentKey(SSHAgentKeyPair):
+    """A key of the agent. `left_unsigned`: a machine would take the key, and the agent gave no signature."""
+
+    left_unsigned = False
+
+    async def sign_async(self, data: bytes) -> bytes:
+        """Called by asyncssh once a machine would take the key."""
+        self.left_unsigned = True
+        signature = await super().sign_async(data)
+        self.left_unsigned = False
+        return signature
 
 
 class NoPrivateKeyError(Exception):
@@ -35,18 +55,21 @@ async def signer(
         yield loaded
         return
     async with AsyncExitStack() as stack:
-        if agent_path:
-            try:
-                async with asyncio.timeout_at(give_up_at):
-                    agent = await stack.enter_async_context(await asyncssh.connect_agent(agent_path))
-                    pairs = await agent.get_keys()
-            except (asyncssh.Error, OSError, ValueError):
-                pairs = ()
-            held = next((pair for pair in pairs if pair.public_data == blob), None)
-            if held is not None:
-                yield held
-                return
+        if agent_path and (held := await _held(stack, agent_path, blob, give_up_at)):
+            yield held
+            return
     raise NoPrivateKeyError(_what_helps(path, loaded))
+
+
+async def _held(stack: AsyncExitStack, agent_path: str, blob: bytes, give_up_at: float) -> AgentKey | None:
+    """The key with this blob if the agent has it; the connection to the agent is closed with the stack."""
+    try:
+        async with asyncio.timeout_at(give_up_at):
+            agent = await stack.enter_async_context(await asyncssh.connect_agent(agent_path))
+            pairs = await agent.get_keys()
+    except (asyncssh.Error, OSError, ValueError):
+        return None
+    return next((AgentKey(agent, one.key_algorithm, blob, b"") for one in pairs if one.public_data == blob), None)
 
 
 def _load(path: Path) -> asyncssh.SSHKey | None:

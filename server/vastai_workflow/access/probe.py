@@ -1,7 +1,6 @@
 """Real SSH log-ins, which show that a machine is there, that the key works and that it has the agreed GPUs."""
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import anyio.to_thread
 import asyncssh
 
 from vastai_workflow.access import addresses, gpus, known_hosts
-from vastai_workflow.access.identity import NoPrivateKeyError, signer
+from vastai_workflow.access.identity import NOT_SIGNED, AgentKey, NoPrivateKeyError, signer
 from vastai_workflow.access.known_hosts import KnownHosts
 from vastai_workflow.access.race import Attempt, first_of
 from vastai_workflow.access.session import (
@@ -19,7 +18,6 @@ from vastai_workflow.access.session import (
     TOO_MUCH,
     Login,
     Output,
-    TooMuchOutputError,
     host_key_algorithms,
     meaning,
 )
@@ -32,9 +30,6 @@ STAGGER_S: Final = 0.25
 AGENT_SHARE: Final = 0.2
 LOGIN_SHARE: Final = 0.6
 """The shares of a probe's time after which no ssh-agent and no login is waited for; the rest is for the command."""
-
-MAX_IDENTIFICATION_BYTES: Final = 8192
-_IDENTIFICATION: Final = re.compile(rb"^SSH-(?:2\.0|1\.99)-[^\n]*\n", re.MULTILINE)
 
 
 class SshProber:
@@ -54,24 +49,27 @@ class SshProber:
     async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
         """Log in and look at the GPUs, within `timeout_s` seconds. What network and machine do wrong is a report.
 
-        Without a private key it ends at `port_open` with `no_private_key`. Raises `LocalError` alone:
-        `store_unavailable` for the known_hosts file, `ssh_key_refused` for a target whose key is none.
+        Without a private key, or with an agent that does not sign, it ends at `port_open` with `no_private_key`.
+        Raises `LocalError` alone: `store_unavailable` for the known_hosts file, `ssh_key_refused` for a target whose
+        key is none.
         """
         if not target.addresses:
             return ProbeReport("none", reason="bad_address", detail="The provider gives no SSH address (yet).")
         now = asyncio.get_running_loop().time()
         agent_by, login_by, end_by = (now + timeout_s * share for share in (AGENT_SHARE, LOGIN_SHARE, 1))
+        pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
+        reach = partial(_log_in, target=target, pinned=pinned, login_by=login_by)
         try:
             async with signer(target.key, self._agent_path, agent_by) as key:
-                pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
-                reach = partial(_log_in, target=target, key=key, pinned=pinned, login_by=login_by)
-                best = await self._race(target, reach)
+                best = await self._race(target, partial(reach, key=key))
                 try:
                     await self._visit(best, target, end_by)
                 finally:
                     await best.close()
+                if isinstance(key, AgentKey) and key.left_unsigned and best.reason in {"auth_refused", "timeout"}:
+                    best.fail("no_private_key", NOT_SIGNED)
         except NoPrivateKeyError as missing:
-            best = await self._race(target, partial(_knock, target=target, login_by=login_by))
+            best = await self._race(target, partial(_knock, reach=reach))
             if best.reason is None:
                 best.fail("no_private_key", str(missing))
         return best.report()
@@ -106,9 +104,9 @@ async def _log_in(
     attempt: Attempt,
     *,
     target: ProbeTarget,
-    key: asyncssh.SSHKey | asyncssh.SSHKeyPair,
     pinned: str | None,
     login_by: float,
+    key: asyncssh.SSHKey | asyncssh.SSHKeyPair | None = None,
 ) -> None:
     """Log in on one address; the connection stays open in the attempt."""
     login = Login(pinned)
@@ -120,7 +118,7 @@ async def _log_in(
             attempt.port,
             config=None,
             username="root",
-            client_keys=[key],
+            client_keys=None if key is None else [key],  # None: none of the usual files
             agent_path=None,
             agent_forwarding=False,
             preferred_auth=["publickey"],
@@ -145,33 +143,11 @@ async def _log_in(
         attempt.detail = known_hosts.changed(target.instance_id, known=known, shown=shown).message
 
 
-async def _knock(attempt: Attempt, *, target: ProbeTarget, login_by: float) -> None:
-    """See whether SSH answers on one address, without a login."""
-
-    async def connect(ip: str) -> None:
-        reader, writer = await asyncio.open_connection(ip, attempt.port)
-        try:
-            await _read_identification(reader)
-        finally:
-            writer.transport.abort()
-
-    try:
-        async with asyncio.timeout_at(login_by):
-            ips = await addresses.resolve(attempt.host, attempt.port, local_market=target.local_market)
-            await addresses.connect_any(ips, connect)
-        attempt.stage = "port_open"
-    except FAULTS as error:
-        attempt.fail(*meaning(error))
-
-
-async def _read_identification(reader: asyncio.StreamReader) -> None:
-    heard = b""
-    while not _IDENTIFICATION.search(heard):
-        if not (piece := await reader.read(1024)):
-            raise ConnectionResetError
-        heard += piece
-        if len(heard) > MAX_IDENTIFICATION_BYTES:
-            raise TooMuchOutputError(TOO_MUCH)
+async def _knock(attempt: Attempt, *, reach: Callable[[Attempt], Coroutine[Any, Any, None]]) -> None:
+    """See whether the right machine answers on one address; that it lets nobody in without a key is as it should be."""
+    await reach(attempt)
+    if attempt.reason == "auth_refused":
+        attempt.reason, attempt.detail = None, ""
 
 
 async def _look(attempt: Attempt, connection: asyncssh.SSHClientConnection, target: ProbeTarget, end_by: float) -> None:
@@ -184,7 +160,9 @@ async def _look(attempt: Attempt, connection: asyncssh.SSHClientConnection, targ
             )
             await output.ended.wait()
     except TimeoutError:
-        return attempt.fail("hung", "Login works, but the machine does not answer a command in time.")
+        if output.status is None:
+            return attempt.fail("hung", "Login works, but the machine does not answer a command in time.")
+        # the command ended, and something that the image starts at each login still holds its output open
     except FAULTS:
         return attempt.fail("closed", "Login works, but the machine starts no command.")
     if output.too_much:
