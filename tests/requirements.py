@@ -34,6 +34,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SETTLE-4": "settle says what became of every order, and only a person at a terminal closes an unknown one.",
     "SETTLE-5": "While an order is unknown nobody is asked for another; the dialog leads to the wait.",
     "SETTLE-6": "An offer that an order of the account holds is not chosen again, whatever a search shows.",
+    "CANCEL-1": "A client that goes away in the middle of a create leaves an order that is known or unknown, sent once.",
     # A yes of its own
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",
@@ -83,6 +84,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-5": "Each bad host is told by how far it came, a reason and a sentence, in time, whatever it sends.",
     "SSH-6": "Only addresses on the internet are contacted, however written; with a local API this machine too.",
     "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
+    "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

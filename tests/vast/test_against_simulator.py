@@ -151,6 +151,20 @@ async def test_keys_logs_bills_and_names_are_read(make: Make) -> None:
     assert isinstance(await market.invoices(began - 86400, peer.clock.now() + 86400), tuple)
 
 
+@pytest.mark.requirement("SSH-9")
+async def test_a_key_is_taken_from_machine_and_account_and_once_more_without_harm(make: Make) -> None:
+    peer = make()
+    market = await peer.market()
+    await market.add_account_key(PUBLIC_KEY)
+    instance_id = await peer.running()
+    await market.attach_key(instance_id, PUBLIC_KEY)
+    [on_machine], [on_account] = await market.instance_keys(instance_id), await market.account_keys()
+    for _ in range(2):
+        await market.detach_key(instance_id, on_machine.id)
+        await market.delete_account_key(on_account.id)
+    assert (await market.instance_keys(instance_id), await market.account_keys()) == ((), ())
+
+
 async def test_the_client_stays_within_every_limit_of_the_market(make: Make) -> None:
     peer = make()
     market = await peer.market()

@@ -30,6 +30,8 @@ SAME: list[tuple[str, Operation]] = [
     ("vastai recycle instance 31415926", lambda market: market.recycle(31415926)),
     ("vastai destroy instance 31415926 -y --raw", lambda market: market.destroy(31415926)),
     ("vastai show ssh-keys --raw", lambda market: market.account_keys()),
+    ("vastai delete ssh-key 5", lambda market: market.delete_account_key(5)),
+    ("vastai detach ssh 31415926 5", lambda market: market.detach_key(31415926, 5)),
     (f'vastai create ssh-key "{PUBLIC_KEY}"', lambda market: market.add_account_key(PUBLIC_KEY)),
 ]
 

@@ -92,12 +92,20 @@ class Market(Protocol):
         """Add a key to the account (instances rented later get it)."""
         ...
 
+    async def delete_account_key(self, key_id: int) -> None:
+        """Take a key from the account; that it is gone already is a success."""
+        ...
+
     async def instance_keys(self, instance_id: int) -> tuple[KeyEntry, ...]:
         """The keys the provider has for an instance."""
         ...
 
     async def attach_key(self, instance_id: int, public_key: str) -> None:
         """Give an instance a key; that it is there already is a success."""
+        ...
+
+    async def detach_key(self, instance_id: int, key_id: int) -> None:
+        """Take a key from an instance; that it is gone already is a success. No proof that it lets nobody in."""
         ...
 
     async def charges(self, start: float, end: float) -> tuple[Charge, ...]:

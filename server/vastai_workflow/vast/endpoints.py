@@ -41,9 +41,9 @@ class Endpoint:
     repeatable: bool
     note: str
 
-    def url_path(self, instance_or_ask_id: int | None = None) -> str:
-        """The path under the base URL; the id stands where the template says `{id}`."""
-        return f"/api/{self.version}{self.path.format(id=instance_or_ask_id)}"
+    def url_path(self, id_: int | None = None, key_id: int | None = None) -> str:
+        """The path under the base URL; the ids stand where the template says `{id}` and `{ssh_key_id}`."""
+        return f"/api/{self.version}{self.path.format(id=id_, ssh_key_id=key_id)}"
 
     @property
     def route(self) -> tuple[str, str]:
@@ -133,6 +133,16 @@ ACCOUNT_KEYS = Endpoint("account_keys", "GET", "/ssh/", "v0", "user_read", _NONE
 ADD_ACCOUNT_KEY = Endpoint(
     "add_account_key", "POST", "/ssh/", "v0", "user_write", _EVERY_SECOND, True, "refused for team keys"
 )
+DELETE_ACCOUNT_KEY = Endpoint(
+    "delete_account_key",
+    "DELETE",
+    "/ssh/{id}/",
+    "v0",
+    "user_write",
+    _EVERY_SECOND,
+    True,
+    "400 where it is gone already",
+)
 INSTANCE_KEYS = Endpoint(
     "instance_keys", "GET", "/instances/{id}/ssh/", "v0", "instance_read", _NONE, True, "a JSON list inside a string"
 )
@@ -145,6 +155,16 @@ ATTACH_KEY = Endpoint(
     _EVERY_SECOND,
     True,
     "success proves nothing about the login",
+)
+DETACH_KEY = Endpoint(
+    "detach_key",
+    "DELETE",
+    "/instances/{id}/ssh/{ssh_key_id}/",
+    "v0",
+    "instance_write",
+    Pace(2.0),
+    True,
+    "404 where it is gone already",
 )
 LOGS = Endpoint(
     "logs",
@@ -179,8 +199,10 @@ ENDPOINTS: Final = (
     DESTROY,
     ACCOUNT_KEYS,
     ADD_ACCOUNT_KEY,
+    DELETE_ACCOUNT_KEY,
     INSTANCE_KEYS,
     ATTACH_KEY,
+    DETACH_KEY,
     LOGS,
     CHARGES,
     INVOICES,

@@ -31,6 +31,8 @@ _TRY_LATER: Final = frozenset({408, 425})
 """Time-out on the provider's side and "too early": not an answer to the request."""
 
 _MAY_HAVE_WORKED: Final = frozenset({408, 409, 425})
+_REMOVES_KEY: Final = (endpoints.DELETE_ACCOUNT_KEY, endpoints.DETACH_KEY)
+_NO_SUCH_KEY: Final = frozenset({"no_ssh_key", "no_such_ssh_key"})
 _PLAIN_REFUSALS: Final = frozenset(
     {"invalid_args", "invalid_id", "invalid_price", "invalid_request", "missing_billing", "no_ssh_key_for_vm"}
 )
@@ -38,7 +40,7 @@ _PLAIN_REFUSALS: Final = frozenset(
 
 
 class NothingThere(ProviderError):
-    """The 404 that means an empty list of SSH keys."""
+    """The 404 that means an empty list of SSH keys, or the no that means a key is gone already."""
 
 
 class NoAnswer(ProviderError):
@@ -122,6 +124,8 @@ def refusal(request: Request, answer: Answer, *, now: float, secrets: tuple[str,
         )
     if request.endpoint == endpoints.ACCOUNT_KEYS and status == _NOT_FOUND and "no ssh keys" in answer.said.lower():
         return NothingThere("request_rejected", f"got 404: {said}", status=status)
+    if request.endpoint in _REMOVES_KEY and answer.code in _NO_SUCH_KEY:
+        return NothingThere("request_rejected", f"got {status}: {said}", status=status)
     for rule in _RULES:
         if rule.holds(answer):
             means = rule.means

@@ -1,5 +1,6 @@
 """The steps' `Market` over the Vast.ai API: each operation as the official client sends it, each answer as values."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -144,6 +145,10 @@ class VastMarket:
         """One line of text; the provider puts it into machines rented from now on."""
         await self._client.call(Request(endpoints.ADD_ACCOUNT_KEY, body={"ssh_key": public_key.strip()}), models.done)
 
+    async def delete_account_key(self, key_id: int) -> None:
+        """One that is gone already is a success; machines that have the key keep it."""
+        await self._remove_key(Request(endpoints.DELETE_ACCOUNT_KEY, key_id, body={}))
+
     async def instance_keys(self, instance_id: int) -> tuple[KeyEntry, ...]:
         """What the provider says it attached; no proof of a login."""
         return await self._client.call(Request(endpoints.INSTANCE_KEYS, instance_id), models.instance_keys)
@@ -151,6 +156,10 @@ class VastMarket:
     async def attach_key(self, instance_id: int, public_key: str) -> None:
         """One line of text; "already associated" is a success."""
         await self._change(endpoints.ATTACH_KEY, instance_id, {"ssh_key": public_key.strip()})
+
+    async def detach_key(self, instance_id: int, key_id: int) -> None:
+        """One that is gone already is a success; proves nothing about the login."""
+        await self._remove_key(Request(endpoints.DETACH_KEY, instance_id, key_id, body={}))
 
     async def charges(self, start: float, end: float) -> tuple[Charge, ...]:
         """By day."""
@@ -169,6 +178,10 @@ class VastMarket:
 
     async def _change(self, endpoint: Endpoint, instance_id: int, body: dict[str, Any]) -> None:
         await self._client.call(Request(endpoint, instance_id, body=body), models.done)
+
+    async def _remove_key(self, request: Request) -> None:
+        with contextlib.suppress(NothingThere):
+            await self._client.call(request, models.done)
 
     async def _list(self) -> tuple[Instance, ...]:
         """One reading of the list; every doubt about its completeness is `incomplete_list`."""

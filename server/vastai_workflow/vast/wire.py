@@ -20,6 +20,7 @@ class Request:
 
     endpoint: Endpoint
     id: int | None = None
+    key_id: int | None = None
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -27,7 +28,7 @@ class Request:
     @property
     def path(self) -> str:
         """The path under the base URL."""
-        return self.endpoint.url_path(self.id)
+        return self.endpoint.url_path(self.id, self.key_id)
 
 
 @dataclass(frozen=True, slots=True)
