@@ -15,6 +15,7 @@ from typing import Any, Literal
 import httpx
 from mcp.client import Client
 from mcp.types import CallToolResult
+from starlette.applications import Starlette
 
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.server import REFUSAL_META, WorkflowServer, build_server
@@ -196,6 +197,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     world: World | None = None,
     clock: VirtualClock | None = None,
     approval: Literal["human", "relayed", "auto"] = "auto",
+    transport_to: Callable[[Starlette], httpx.AsyncBaseTransport] = SimulatedTransport,
 ) -> AsyncGenerator[Stack]:
     """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it."""
     clock = clock or VirtualClock()
@@ -207,7 +209,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     home = folder or Path("/nonexistent")
 
     def transport() -> httpx.AsyncBaseTransport:
-        return SimulatedTransport(app)
+        return transport_to(app)
 
     markets = VastMarkets(
         environment=environment,
