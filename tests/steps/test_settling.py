@@ -218,3 +218,14 @@ async def test_an_offer_that_the_account_holds_is_not_chosen_again_though_a_sear
         assert first.ask_id not in [offer["offer_id"] for offer in plan["offers"]]
         made = await s.call("create_instances", workflow_id=second, plan_id=plan["plan_id"])
         assert states(made) == ["rented"]
+
+
+@pytest.mark.requirement("SETTLE-1")
+async def test_a_create_that_answers_late_is_not_called_ended_before_a_list_can_show_its_machine() -> None:
+    async with stack() as s:
+        arm(s, "late_effect", operation="create", seconds=59)
+        asked = await planned(s)
+        made = await s.call("create_instances", **asked)
+        assert states(made) == ["rented"]
+        waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=300)
+        assert [item["readiness"] for item in waited["instances"]] == ["gpu_ok"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import VISIBILITY_S, IllegalMoveError, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import IllegalMoveError, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
@@ -80,7 +80,7 @@ async def end_double(deps: Deps, market: Market, instance: Instance) -> FinalSta
 
 def listed_by(order: Order, *, known: bool) -> float:
     """From when on absence from a list means something: at once for a machine that a list has shown already."""
-    return 0.0 if known or order.sent_at is None else order.sent_at + VISIBILITY_S
+    return 0.0 if known or order.settled_from is None else order.settled_from
 
 
 async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, cost: Usd | None = None) -> None:

@@ -122,6 +122,9 @@ async def _check_missing(work: Work, order: Order, *, named: Instance | None) ->
     there = await work.market.instance(order.instance_id)
     if there is not None and made_by(there, order, deps.store.store_ids):
         return  # the list lags
+    never_seen = there is None and named is None and order.rented_price_per_hour is None
+    if never_seen and now < (order.settled_from or 0.0):
+        return  # its create may have taken a minute to answer
     if there is not None and (order.rented_price_per_hour is not None or now < (order.settled_from or 0.0)):
         work.tell(f"machine {order.instance_id} shows no mark of our order {order.order_id} now: left as it is")
         return
