@@ -84,6 +84,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-5": "Each bad host is told by how far it came, a reason and a sentence, in time, whatever it sends.",
     "SSH-6": "Only addresses on the internet are contacted, however written; with a local API this machine too.",
     "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
+    "SSH-8": "A real OpenSSH server is judged rightly behind a banner, a talking login and a program that goes on.",
     "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",

@@ -241,8 +241,8 @@ class DriverError(BadHost):
     stage = "ssh_ok"
     reason = "driver_error"
     sentence = (
-        "nvidia-smi failed with exit status 9: 'NVIDIA-SMI has failed because it couldn't communicate with the "
-        "NVIDIA driver. Make sure that the latest NVIDIA driver i…'."
+        "nvidia-smi failed with exit status 9; last line: 'NVIDIA-SMI has failed because it couldn't communicate with "
+        "the NVIDIA driver. Make sure that the latest NVIDIA driver i…'."
     )
     behaviour = "driver_error"
 

@@ -11,6 +11,9 @@ QUERY: Final = "nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,n
 MEMORY_SHARE: Final = 0.9
 """With less than this share of the agreed memory it is another GPU; drivers keep a few percent, more harms nobody."""
 
+KILLED: Final = -1
+"""Stands for the exit status of a command that a signal ended."""
+
 _COMMAND_NOT_FOUND: Final = 127
 _ROW: Final = re.compile(r"(?P<name>[^,]+), (?P<memory_mb>\d+|\[[^\]]*\])")
 _GLUED: Final = re.compile(r"(\d{4})(?=[A-Z])")
@@ -38,7 +41,7 @@ def judge(stdout: str, status: int, *, gpu_name: str, num_gpus: int, gpu_ram_mb:
     if "No devices were found" in stdout:
         return Verdict("no_gpu", "The machine shows no GPU.")
     if status != 0:
-        return Verdict("driver_error", f"nvidia-smi failed with exit status {status}: '{clean(stdout, 120)}'.")
+        return Verdict("driver_error", _failure(stdout, status))
     rows = [match for line in stdout.splitlines() if (match := _ROW.fullmatch(line.strip()))]
     if not rows:
         return Verdict("no_gpu", "The machine's nvidia-smi lists no GPU.")
@@ -55,6 +58,13 @@ def judge(stdout: str, status: int, *, gpu_name: str, num_gpus: int, gpu_ram_mb:
             got = clean(row["memory_mb"], 12)
             return Verdict("wrong_gpu", f"A GPU has less memory than agreed: got {got} MB, agreed {gpu_ram_mb} MB.")
     return Verdict(None, f"Login works, and the GPUs are there: {found}.")
+
+
+def _failure(stdout: str, status: int) -> str:
+    if status == KILLED:
+        return "nvidia-smi was killed before it said anything of use."
+    lines = [line for line in stdout.splitlines() if line.strip()] or [""]  # the image's own words come first
+    return f"nvidia-smi failed with exit status {status}; last line: '{clean(lines[-1], 120)}'."
 
 
 def model(name: str) -> frozenset[str]:

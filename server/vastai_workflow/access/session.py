@@ -6,6 +6,7 @@ from typing import Final
 import asyncssh
 
 from vastai_workflow.access.addresses import AddressRefusedError
+from vastai_workflow.access.gpus import KILLED
 from vastai_workflow.access.known_hosts import line_of
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024
@@ -97,7 +98,7 @@ class Output(asyncssh.SSHClientSession[bytes]):
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: ARG002, FBT001  # asyncssh's signature; killed is killed
         """Called by asyncssh when the command was killed."""
-        self.status = -1
+        self.status = KILLED
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # no status says it
         """Called by asyncssh when the channel is closed."""
