@@ -28,6 +28,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ONCE-9": "A machine is ended with the key source that rented it, also after a restart.",
     "ONCE-10": "A lost, restored or copied ledger sends nothing planned before and ends nothing without an order.",
     "ONCE-11": "What the ledger says it kept is there after its process was killed, whole.",
+    "ONCE-12": "A server killed amid create, destroy, start or attach leaves nothing that the next does not settle.",
     "SETTLE-1": "What a crash left is found at the first use after a start, before anything is shown or rented.",
     "SETTLE-2": "What was made and not agreed is released whenever it is found; whatever else runs is named.",
     "SETTLE-3": "A destroy that a crash cut short is told, and a queued start without an answer is cancelled.",
