@@ -26,7 +26,7 @@ from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget
+from vastai_workflow.steps.ports import Keys, LocalKey, Prober, ProbeReport, ProbeTarget
 from vastai_workflow.store.sqlite import SqliteStore
 from vastai_workflow.vast.key_sources import VastMarkets
 
@@ -198,6 +198,8 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     clock: VirtualClock | None = None,
     approval: Literal["human", "relayed", "auto"] = "auto",
     transport_to: Callable[[Starlette], httpx.AsyncBaseTransport] = SimulatedTransport,
+    keys: Keys | None = None,
+    real_prober: Prober | None = None,
 ) -> AsyncGenerator[Stack]:
     """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it."""
     clock = clock or VirtualClock()
@@ -224,8 +226,8 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         clock=clock,
         store=store or SqliteStore(":memory:", clock=clock),
         markets=markets,
-        keys=FixedKeys(),
-        prober=prober,
+        keys=keys or FixedKeys(),
+        prober=real_prober or prober,
         caps=caps or Caps(),
         new_id=lambda size: f"{next(ids):0{size}d}",
         approval=approval,

@@ -1,0 +1,146 @@
+"""Bad hosts from end to end: real logins to the simulator's SSH servers, told truly by `wait_until_ready`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from tests.stack import QUICK, Stack, stack
+from tests.tools.acts import arm, planned
+from vastai_workflow.access.keys import SshKeys
+from vastai_workflow.access.known_hosts import KnownHosts
+from vastai_workflow.access.probe import SshProber
+from vastai_workflow.simulator.clock import VirtualClock
+from vastai_workflow.simulator.ssh_hosts import SshHosts
+from vastai_workflow.simulator.transport import SimulatedTransport
+from vastai_workflow.simulator.world import World
+
+
+class Following(httpx.AsyncBaseTransport):
+    """The simulated API; before and after each call the SSH hosts fit the instances that run."""
+
+    def __init__(self, app: Starlette, hosts: SshHosts) -> None:
+        self._inside = SimulatedTransport(app)
+        self._hosts = hosts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._hosts.follow()
+        try:
+            return await self._inside.handle_async_request(request)
+        finally:
+            await self._hosts.follow()
+
+
+@asynccontextmanager
+async def real_ssh(folder: Path) -> AsyncGenerator[Stack]:
+    """A stack whose machines have real SSH servers, and whose prober really logs in."""
+    clock = VirtualClock()
+    world = World(1, now=clock.now, offers=40, switches=QUICK, loopback=True)
+    hosts = SshHosts(world)
+    prober = SshProber(KnownHosts(folder / "known_hosts"))
+    keys = SshKeys(home=folder, state_dir=folder / "state")
+    try:
+        async with stack(
+            world=world,
+            clock=clock,
+            keys=keys,
+            real_prober=prober,
+            transport_to=lambda app: Following(app, hosts),
+        ) as s:
+            yield s
+    finally:
+        await hosts.close()
+
+
+async def seen(s: Stack, workflow_id: str, timeout_s: int = 300) -> dict[str, Any]:
+    """The one machine after a wait."""
+    [row] = (await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=timeout_s))["instances"]
+    return row
+
+
+async def rented_with(s: Stack, fault: str, **settings: Any) -> str:
+    """A machine with a fault that runs by now; answers its workflow."""
+    create = await planned(s)
+    arm(s, fault, operation="create", **settings)
+    await s.call("create_instances", **create)
+    s.clock.advance(100)
+    return create["workflow_id"]
+
+
+@pytest.mark.requirement("SSH-5")
+async def test_a_good_machine_is_ready_by_a_real_login_and_ends_with_its_pin(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        _, [machine] = await s.ready()
+        pins = tmp_path / "known_hosts"
+        assert pins.read_text().startswith(f"vast-{machine} ssh-ed25519 ")
+        await s.call("destroy_instances", instance_ids=[machine])
+        assert pins.read_text() == ""
+
+
+@pytest.mark.requirement("SSH-5")
+@pytest.mark.parametrize(
+    ("behaviour", "readiness", "reason"),
+    [
+        ("slow_banner", "running", "timeout"),
+        ("accepts_then_closes", "running", "closed"),
+        ("huge_banner", "port_open", "too_much_output"),
+        ("huge_stderr", "ssh_ok", "too_much_output"),
+        ("endless_output", "ssh_ok", "too_much_output"),
+        ("nvidia_smi_missing", "ssh_ok", "nvidia_smi_missing"),
+        ("no_gpu", "ssh_ok", "no_gpu"),
+        ("driver_error", "ssh_ok", "driver_error"),
+    ],
+)
+async def test_a_wait_tells_how_far_a_bad_machine_came_and_why(
+    behaviour: str, readiness: str, reason: str, tmp_path: Path
+) -> None:
+    async with real_ssh(tmp_path) as s:
+        silent = behaviour == "slow_banner"  # that one is waited for in real seconds
+        row = await seen(s, await rented_with(s, "ssh", behaviour=behaviour), timeout_s=1 if silent else 10)
+        assert (row["readiness"], row["reason"].split(":")[0]) == (readiness, reason)
+
+
+@pytest.mark.requirement("SSH-5")
+async def test_a_machine_that_stays_bad_fails_with_what_was_seen(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        row = await seen(s, await rented_with(s, "ssh", behaviour="accepts_then_closes"))
+        assert row["readiness"] == "failed"
+        assert row["reason"].startswith("SSH was tried for 120 s: closed")
+
+
+@pytest.mark.requirement("SSH-5")
+async def test_keys_that_arrive_late_make_a_machine_ready_late(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id = await rented_with(s, "late_keys", seconds=150.0)
+        early = await seen(s, workflow_id, timeout_s=10)
+        assert (early["readiness"], early["reason"].split(":")[0]) == ("port_open", "auth_refused")
+        assert (await seen(s, workflow_id))["readiness"] == "gpu_ok"
+
+
+@pytest.mark.requirement("SSH-5")
+async def test_other_cards_inside_fail_at_once(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.rented()
+        s.world.instances[machine].cards = [("RTX 3090", 24576)]
+        row = await seen(s, workflow_id)
+        assert (row["readiness"], row["reason"].split(":")[0]) == ("failed", "wrong_gpu")
+
+
+@pytest.mark.requirement("SSH-4")
+async def test_another_host_key_after_a_reboot_fails_and_a_recycle_takes_the_new_one(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        arm(s, "host_key_change")
+        await s.call("restart_instances", instance_ids=[machine], mode="reboot")
+        s.clock.advance(100)
+        row = await seen(s, workflow_id)
+        assert (row["readiness"], row["reason"].split(":")[0]) == ("failed", "host_key_changed")
+        refusal = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
+        await s.call("confirm_fields", **refusal["next_call"]["arguments"])
+        await s.call("restart_instances", instance_ids=[machine], mode="recycle")
+        s.clock.advance(100)
+        assert (await seen(s, workflow_id))["readiness"] == "gpu_ok"
