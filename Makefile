@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help check format docs bench api-drift constraints ci
+.PHONY: help check format docs bench mutants api-drift constraints ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +22,9 @@ docs: ## write the generated blocks of README.md and references/ anew
 
 bench: ## the figures: tokens, calls, start-up, overhead
 	for name in tool_list main_job cold_start overhead; do $(PYTHON) -m bench.$$name || exit 1; done
+
+mutants: ## break the rules one by one; a test has to notice each
+	$(PYTHON) -m tests.mutants
 
 api-drift: ## what the newest official client calls that is not on record
 	$(PYTHON) -m tests.interop.api_drift

@@ -308,3 +308,27 @@ async def test_an_effect_long_after_the_window_is_named_and_blocks_until_the_use
         assert any(str(machine) in note for note in waited["notes"])
         refusal = await s.refusal("create_instances", **other)
         assert (refusal["code"], s.creates_sent()) == ("unacknowledged_instances", 1)
+
+
+@pytest.mark.requirement("ONCE-5")
+async def test_a_fleet_stops_at_an_error_that_names_a_machine() -> None:
+    async with stack() as s:
+        create = await planned(s, count=3, fleet="best_effort")
+        arm(s, "error_with_contract")
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented", "dropped", "dropped"]
+        assert s.creates_sent() == len(s.running()) == 1
+
+
+@pytest.mark.requirement("ONCE-4")
+async def test_what_is_planned_fits_the_places_that_are_left() -> None:
+    async with stack() as s:
+        create = await planned(s, count=3, fleet="best_effort", max_price_per_hour=100)
+        arm(s, "refuse", code="no_such_ask", nth=2, times=3)
+        made = await s.call("create_instances", **create)
+        left = 3 - states(made).count("rented")
+        assert left
+        plan = await s.call("find_offers", workflow_id=create["workflow_id"])
+        again = await s.call("create_instances", workflow_id=create["workflow_id"], plan_id=plan["plan_id"])
+        assert states(again) == ["rented"] * left
+        assert len(s.running()) == 3

@@ -125,6 +125,26 @@ async def test_a_machine_that_is_not_listed_yet_is_not_called_gone() -> None:
 
 
 @pytest.mark.requirement("ONCE-6")
+async def test_a_machine_that_a_list_forgets_is_not_called_gone() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        arm(s, "destroy_ignored", times=0)
+        arm(s, "empty_list", nth=2, times=0)
+        [row] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
+        assert (row["final_state"], row["state"]) == ("still there", "running")
+
+
+@pytest.mark.requirement("ONCE-6")
+async def test_a_machine_whose_page_is_gone_and_that_is_listed_is_not_called_gone() -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        arm(s, "destroy_ignored", times=0)
+        arm(s, "refuse", operation="show", code="no_such_instance", status=404, times=0)
+        [row] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
+        assert (row["final_state"], row["state"]) == ("still there", "running")
+
+
+@pytest.mark.requirement("ONCE-6")
 async def test_a_second_destroy_of_a_gone_machine_says_gone_already() -> None:
     async with stack() as s:
         _, [machine] = await s.ready()

@@ -1,0 +1,14 @@
+"""All mutants."""
+
+from typing import Final
+
+from tests.mutants import agreed, asked, ended, sent, settled
+from tests.mutants.runner import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *agreed.MUTANTS,
+    *sent.MUTANTS,
+    *asked.MUTANTS,
+    *settled.MUTANTS,
+    *ended.MUTANTS,
+)

@@ -1,0 +1,178 @@
+"""Breaks of the settling: whose a machine is, when an order rented nothing, and what is released."""
+
+from typing import Final
+
+from tests.mutants.runner import Mutant
+
+_LEDGER: Final = "server/vastai_workflow/domain/ledger.py"
+_SETTLE: Final = "server/vastai_workflow/steps/settle.py"
+_RELEASES: Final = "server/vastai_workflow/steps/releases.py"
+_VIEW: Final = "server/vastai_workflow/steps/fleet_view.py"
+
+_C: Final = "tests/tools/test_create.py"
+_MACHINES: Final = "tests/tools/test_attacks_machines.py"
+_SETTLING: Final = "tests/steps/test_settling.py"
+_END: Final = "tests/tools/test_create_ends.py::test_an_ambiguous_end_is_sent_once_blocks_the_account_and_is_settled"
+
+MUTANTS: Final = (
+    Mutant(
+        "a copy of our mark is ours",
+        _LEDGER,
+        "return sent_at - CLOCK_SKEW_S <= start_date <= sent_at + CREATE_TIMEOUT_S + CLOCK_SKEW_S",
+        "return True",
+        (f"{_C}::test_a_machine_with_a_copy_of_our_mark_is_reported_and_left_alone",),
+    ),
+    Mutant(
+        "any store's mark is ours",
+        _LEDGER,
+        "return order_id if dot and store in store_ids and order_id else None",
+        "return order_id if dot and order_id else None",
+        ("tests/domain/test_ledger.py::test_a_mark_leads_back_to_its_order_in_its_store_alone",),
+    ),
+    Mutant(
+        "any machine under the order's id is the order's",
+        _VIEW,
+        "return marked_by(instance, store_ids) == order.order_id",
+        "return True",
+        (f"{_MACHINES}::test_anothers_machine_that_a_reply_names_is_not_used_as_ours",),
+    ),
+    Mutant(
+        "the lists' delay is forgotten",
+        _LEDGER,
+        "self.sent_at + CREATE_TIMEOUT_S + VISIBILITY_S",
+        "self.sent_at + CREATE_TIMEOUT_S",
+        (f"{_C}::test_an_order_is_not_called_not_rented_before_its_time_out_and_the_lists_delay",),
+    ),
+    Mutant(
+        "absent orders rented nothing at once",
+        _SETTLE,
+        "    if now < (order.settled_from or now):\n        return order\n",
+        "",
+        (f"{_C}::test_an_order_is_not_called_not_rented_before_its_time_out_and_the_lists_delay",),
+    ),
+    Mutant(
+        "a late machine finds no order",
+        _LEDGER,
+        "OrderState.NOT_RENTED: frozenset({OrderState.RENTED}),",
+        "OrderState.NOT_RENTED: frozenset(),",
+        (f"{_C}::test_a_machine_that_shows_up_after_all_is_taken_on_record",),
+    ),
+    Mutant(
+        "an order of a dead process is settled",
+        _LEDGER,
+        "UNSETTLED: Final = frozenset({OrderState.SENT, OrderState.UNKNOWN})",
+        "UNSETTLED: Final = frozenset({OrderState.UNKNOWN})",
+        (f"{_C}::test_an_order_of_a_lost_process_is_settled_before_anything_more_is_rented",),
+    ),
+    Mutant(
+        "a second machine of an order is kept",
+        _SETTLE,
+        "        await release_double(work, order, instance)\n",
+        "        return\n",
+        (f"{_END}[two machines-shown]",),
+    ),
+    Mutant(
+        "a machine under another id is lost",
+        _SETTLE,
+        "        return await store.note_order(order.order_id, facts)\n",
+        "        return order\n",
+        (f"{_END}[another id-shown]",),
+    ),
+    Mutant(
+        "a new machine that no list shows is gone",
+        _SETTLE,
+        "if order.instance_id is None or now < (order.sent_at or 0.0) + VISIBILITY_S:",
+        "if order.instance_id is None:",
+        (
+            f"{_MACHINES}::test_our_own_machine_that_anothers_reply_names_stays_its_orders_and_ends_at_once",
+            f"{_END}[another id-hidden]",
+        ),
+    ),
+    Mutant(
+        "a machine that a list forgets is gone",
+        _SETTLE,
+        "    if there is not None and made_by(there, order, deps.store.store_ids):\n        return  # the list lags\n",
+        "    there = None\n",
+        ("tests/tools/test_readiness.py", _SETTLING),
+    ),
+    Mutant(
+        "a late machine beyond its places is kept",
+        _RELEASES,
+        "if not order.late or sum(item.holds_place for item in same_yes) <= order.places:",
+        "if True:",
+        (f"{_MACHINES}::test_a_machine_that_shows_up_after_its_place_was_used_again_is_released_and_told",),
+    ),
+    Mutant(
+        "a late machine within its places is released",
+        _RELEASES,
+        "if not order.late or sum(item.holds_place for item in same_yes) <= order.places:",
+        "if not order.late:",
+        (
+            f"{_C}::test_a_machine_that_shows_up_after_all_is_taken_on_record",
+            f"{_END}[an effect when it is given up already-shown]",
+        ),
+    ),
+    Mutant(
+        "what is not as agreed is kept",
+        _RELEASES,
+        "    if not faults:\n",
+        "    if True:\n",
+        ("tests/tools/test_market_lies.py::test_a_machine_that_is_not_what_was_agreed_is_released_and_reported",),
+    ),
+    Mutant(
+        "a machine above the ceiling is kept",
+        "server/vastai_workflow/domain/delivery.py",
+        "instance.price.per_hour <= order.ceiling_per_hour,",
+        "True,",
+        (
+            "tests/tools/test_market_lies.py::test_a_machine_that_is_not_what_was_agreed_is_released_and_reported",
+            "tests/domain/test_delivery.py",
+        ),
+    ),
+    Mutant(
+        "what came with an error and ran is released when it stops",
+        _RELEASES,
+        "    if deps.clock.now() > order.sent_at + STILLBORN_S:\n        return False\n"
+        "    return (await deps.store.window(instance.id)).gpu_s == 0\n",
+        "    return True\n",
+        (
+            f"{_MACHINES}::test_a_machine_that_came_with_an_error_and_ran_is_not_ended_when_it_is_stopped",
+            f"{_C}::test_a_machine_that_came_with_an_error_and_cannot_serve_is_released",
+        ),
+    ),
+    Mutant(
+        "a queued start is left in the queue by settling",
+        _RELEASES,
+        "        await work.market.stop(instance.id)\n",
+        "        pass\n",
+        (f"{_SETTLING}::test_a_start_that_got_no_answer_and_waits_for_its_gpu_is_cancelled_by_settling",),
+    ),
+    Mutant(
+        "an offer that an order holds is chosen again",
+        "server/vastai_workflow/steps/outlook.py",
+        "return tuple(offer for offer in offers if offer.ask_id not in held)",
+        "return tuple(offers)",
+        (f"{_SETTLING}::test_an_offer_that_the_account_holds_is_not_chosen_again_though_a_search_shows_it",),
+    ),
+    Mutant(
+        "settling at the first use ends machines",
+        "server/vastai_workflow/steps/reconcile.py",
+        "may_end=False)",
+        "may_end=True)",
+        (f"{_SETTLING}::test_a_double_that_a_crash_left_is_named_at_once_and_released_by_the_wait",),
+    ),
+    Mutant(
+        "an order is closed by hand while its request may be under way",
+        "server/vastai_workflow/steps/reconcile.py",
+        "    if left > 0:\n",
+        "    if False:\n",
+        ("tests/cli/test_settle.py",),
+    ),
+    Mutant(
+        "a copied ledger keeps its id",
+        "server/vastai_workflow/steps/settle.py",
+        "order_id = marked_by(instance, work.deps.store.store_ids)",
+        "order_id = marked_by(instance, (work.deps.store.store_id,))",
+        ("tests/steps",),
+    ),
+)
