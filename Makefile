@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help check format docs bench mutants api-drift constraints ci
+.PHONY: help check format docs soak replay bench mutants api-drift constraints ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,12 @@ format: ## put the code into shape
 
 docs: ## write the generated blocks of README.md and references/ anew
 	$(PYTHON) -m tests.skill.rendered --write
+
+soak: ## many schedules of faults on all cores: make soak N=100000 FIRST=1
+	$(PYTHON) -m tests.faults --schedules $(or $(N),100000) --first $(or $(FIRST),1)
+
+replay: ## one schedule of faults, request by request: make replay SEED=7
+	$(PYTHON) -m tests.faults --seed $(SEED)
 
 bench: ## the figures: tokens, calls, start-up, overhead
 	for name in tool_list main_job cold_start overhead; do $(PYTHON) -m bench.$$name || exit 1; done

@@ -77,6 +77,11 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "REPORT-4": "No text in an inventory says more to another program than it is, whatever the paths and addresses.",
     "REPORT-5": "Each engine's own code reads its inventory, of one machine or 64, and logs in with it.",
     "STATUS-1": "Status tells state, cost, workflow and whose yes it was, and what is not settled.",
+    # The whole stack under simulated faults, kills and races
+    "FAULT-1": "Under seeded faults, kills at every point and races nothing is rented, kept or told but what was agreed.",
+    "FAULT-2": "The schedules meet every fault, every kill, every act and every final state.",
+    "FAULT-3": "A seed replays request by request.",
+    "FAULT-4": "Schedules that once failed stay as tests.",
     # SSH
     "SSH-1": "One public key is taken, as text or path; what else might be sent is refused and never repeated.",
     "SSH-2": "Without a key a pair is made once, readable by its owner alone, and never overwritten.",

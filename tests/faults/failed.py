@@ -1,0 +1,73 @@
+"""Schedules that once failed, each with what was wrong. They are kept as data: a seed changes with its generator."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.faults.schedule import Act, Schedule
+from vastai_workflow.simulator.faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A schedule that failed. `mended` false: it still does."""
+
+    name: str
+    reason: str
+    schedule: Schedule
+    mended: bool = True
+
+
+def _schedule(
+    *acts: str, faults: tuple[Fault, ...] = (), count: int = 1, fleet: str | None = None, market: int = 2
+) -> Schedule:
+    steps = tuple(Act(kind, value=10) for kind in ("known", *acts))
+    return Schedule(
+        seed=0,
+        market=market,
+        count=count,
+        fleet=fleet,
+        secret=True,
+        acts=steps,
+        faults=faults,
+        crashes=(),
+        rivals_per_hour=0.0,
+    )
+
+
+_SLOW_SECOND: Final = Fault("late_effect", operation="create", nth=2, seconds=59.0)
+"""The second create waits for its turn first, so that its answer comes more than a minute after it was written down."""
+
+FAILED: Final = (
+    Failed(
+        "slow_create",
+        "a create that answered after 59 s was called ended elsewhere before a list could show its machine",
+        _schedule("create", count=2, fleet="best_effort", faults=(_SLOW_SECOND,)),
+    ),
+    Failed(
+        "slow_create_destroyed",
+        "the same, and the user has it destroyed at once",
+        _schedule("create", "destroy", count=2, fleet="best_effort", faults=(_SLOW_SECOND,)),
+    ),
+    Failed(
+        "slow_create_in_a_fleet",
+        "the same for the second machine of a fleet, whose rest was released for it",
+        _schedule("create", count=3, fleet="all_or_nothing", faults=(_SLOW_SECOND,)),
+    ),
+    Failed(
+        "long_hidden",
+        "a machine that lists showed only after 90 s was called ended elsewhere, and never taken up again",
+        _schedule("create", faults=(Fault("hidden", seconds=90.0),)),
+    ),
+    Failed(
+        "long_hidden_and_unfit",
+        "the same, with a smaller disk: it was not released either",
+        _schedule("create", faults=(Fault("hidden", seconds=90.0), Fault("smaller_disk", operation="create"))),
+    ),
+    Failed(
+        "double_then_refused",
+        "a second machine was released in a create that was then refused, and nobody was told",
+        _schedule("create", "other_plan", faults=(Fault("double_effect"),)),
+        mended=False,
+    ),
+)
+"""The newest last."""

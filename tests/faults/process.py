@@ -1,0 +1,375 @@
+"""Server processes that die: every way out of one is a point where it may be killed, and then it does nothing more.
+
+A process is what stands behind `Deps`: its connections, its memory of settled accounts. The ledger and the market
+outlive it. The server and its client are built once for a place (`Host`) and serve one process after another.
+"""
+
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import httpx
+from mcp.client import Client
+from starlette.applications import Starlette
+
+from tests.stack import FixedKeys, ShortcutProber
+from vastai_workflow.domain.caps import Caps
+from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
+from vastai_workflow.domain.workflow import Workflow
+from vastai_workflow.server import build_server
+from vastai_workflow.simulator.clock import VirtualClock
+from vastai_workflow.simulator.transport import SimulatedTransport
+from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.ports import Market, Window
+from vastai_workflow.store.sqlite import SqliteStore
+from vastai_workflow.vast.key_sources import VastMarkets
+
+MOVES = ("planned", *(state.value for state in OrderState if state is not OrderState.PLANNED))
+WRITES = (*MOVES, "noted", "window", "workflow")
+"""What is written to the ledger; `planned` is an order's first line."""
+_OPERATIONS = (
+    ("create", "PUT", r"/api/v0/asks/\d+"),
+    ("destroy", "DELETE", r"/api/v0/instances/\d+"),
+    ("reboot", "PUT", r"/api/v0/instances/reboot/\d+"),
+    ("power", "PUT", r"/api/v0/instances/\d+"),
+    ("list", "GET", r"/api/v1/instances"),
+    ("show", "GET", r"/api/v0/instances/\d+"),
+    ("instance_keys", "GET", r"/api/v0/instances/\d+/ssh"),
+    ("attach", "POST", r"/api/v0/instances/\d+/ssh"),
+    ("search", "POST", r"/api/v0/bundles"),
+    ("user", "GET", r"/api/v0/users/current"),
+    ("ssh_keys", "GET", r"/api/v0/ssh"),
+    ("add_ssh_key", "POST", r"/api/v0/ssh"),
+)
+SENDS = ("create", "destroy", "start", "stop", "list", "show", "attach", "search", "user", "add_ssh_key")
+"""What is sent to the market."""
+POINTS = tuple(
+    f"{kind}:{name}:{side}"
+    for kind, names in (("ledger", WRITES), ("send", SENDS))
+    for name in names
+    for side in ("before", "after")
+)
+"""Where a process may die: before and after each commit, before a request's effect and after it."""
+ANY_POINT = "*"
+
+
+class Died(BaseException):
+    """The process was killed; no handler of the program under test may catch this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A kill at the `nth` crossing of a point; at `*`, of any."""
+
+    point: str
+    nth: int
+
+    @property
+    def named(self) -> bool:
+        """Whether it is at a point of its own."""
+        return self.point != ANY_POINT
+
+    def __str__(self) -> str:
+        return f"killed at crossing {self.nth} of {self.point}"
+
+
+@dataclass
+class Crossings:
+    """Counts the points that processes come to, and says where one dies or loses its client."""
+
+    crashes: list[Crash] = field(default_factory=list[Crash])
+    hit: list[str] = field(default_factory=list[str])
+    _seen: Counter[str] = field(default_factory=Counter[str])
+    _hang_up_in: int = 0
+    _hang_up: Callable[[], object] | None = None
+
+    def hang_up_in(self, crossings: int, hang_up: Callable[[], object]) -> None:
+        """Let the client go away after so many crossings from now."""
+        self._hang_up_in, self._hang_up = crossings, hang_up
+
+    def kills(self, point: str) -> bool:
+        """Count a crossing; whether the process dies at it."""
+        self._seen[point] += 1
+        self._seen[ANY_POINT] += 1
+        if self._hang_up is not None:
+            self._hang_up_in -= 1
+            if self._hang_up_in <= 0:
+                self._hang_up()
+                self._hang_up = None
+        due = [crash for crash in self.crashes if self._seen[crash.point] == crash.nth and crash.point in {point, "*"}]
+        if due:
+            self.hit.append(point)
+        return bool(due)
+
+
+class Witness(Protocol):
+    """Who sees all that goes out and all that is kept."""
+
+    async def sending(self, operation: str, request: httpx.Request) -> None:
+        """A request is about to reach the market."""
+        ...
+
+    def answered(self, operation: str, content: bytes | None) -> None:
+        """It has reached it; None where no answer came."""
+        ...
+
+    def kept(self, order: Order) -> None:
+        """An order stands in the ledger as this."""
+        ...
+
+
+@dataclass
+class Stage:
+    """What outlives the processes of one schedule: market, clock, ledger, and who watches."""
+
+    world: World
+    app: Starlette
+    clock: VirtualClock
+    ledger: SqliteStore
+    witness: Witness
+    crossings: Crossings
+    answers: Path
+    seed: int
+    ids: Callable[[int], str]
+
+
+class Process:
+    """One life of a server process."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.dead = False
+        self.prober = ShortcutProber(stage.world)
+        home = Path("/nonexistent")
+        self.markets = VastMarkets(
+            environment={"VAST_API_KEY": stage.world.api_key},
+            cwd=home,
+            home=home,
+            clock=stage.clock,
+            base_url="http://127.0.0.1:1",
+            chance=Random(stage.seed),  # noqa: S311 - jitter
+            transport=lambda: _Line(self),
+            answers_dir=stage.answers,
+        )
+
+    def live(self) -> None:
+        """A dead process does nothing more."""
+        if self.dead:
+            raise Died
+
+    def cross(self, point: str) -> None:
+        """Come to a point, and perhaps die there."""
+        self.live()
+        if self.stage.crossings.kills(point):
+            self.dead = True
+            raise Died
+
+
+class _Line(httpx.AsyncBaseTransport):
+    """A process's connection to the market."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._market = SimulatedTransport(process.stage.app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        process, stage = self._process, self._process.stage
+        operation = operation_of(request)
+        process.cross(f"send:{operation}:before")
+        await stage.witness.sending(operation, request)
+        content: bytes | None = None
+        try:
+            response = await self._market.handle_async_request(request)
+            content = await response.aread()
+        finally:
+            stage.witness.answered(operation, content)
+            process.cross(f"send:{operation}:after")
+        return response
+
+
+def operation_of(request: httpx.Request) -> str:
+    """The simulator's name for what a request asks."""
+    path = request.url.path.rstrip("/")
+    for name, method, pattern in _OPERATIONS:
+        if request.method == method and re.fullmatch(pattern, path):
+            if name != "power":
+                return name
+            return "start" if b'"running"' in request.content else "stop"
+    return "other"
+
+
+class Host:
+    """A place where a server runs: server, client and ports are kept, and serve one process after another."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process: Process | None = None
+        self._settled: set[int] = set()
+        self.server = build_server(self._make, self._close)
+
+    @property
+    def process(self) -> Process:
+        """The process that runs here now."""
+        if self._process is None:
+            raise AssertionError
+        return self._process
+
+    def boot(self, stage: Stage) -> None:
+        """Start a fresh process: nothing of an earlier one is left but what the stage keeps."""
+        self._process = Process(stage)
+        self._settled.clear()
+
+    async def _make(self) -> Deps:
+        return Deps(
+            clock=_Clock(self),
+            store=_Ledger(self),
+            markets=_Markets(self),
+            keys=FixedKeys(),
+            prober=_Prober(self),
+            caps=Caps(),
+            new_id=self._new_id,
+            settled_accounts=self._settled,
+        )
+
+    def _new_id(self, size: int) -> str:
+        return self.process.stage.ids(size)
+
+    async def _close(self, _: Deps) -> None:
+        """The processes' connections are to an app in this process: nothing is open."""
+
+
+@asynccontextmanager
+async def running(name: str) -> AsyncGenerator[tuple[Host, Client]]:
+    """A host with a connected client, which lists the tools and compiles their schemas once."""
+    host = Host(name)
+    async with Client(host.server) as client:
+        yield host, client
+
+
+class _Port:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+
+class _Clock(_Port):
+    def now(self) -> float:
+        return self._host.process.stage.clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        self._host.process.live()
+        await self._host.process.stage.clock.sleep(seconds)
+
+
+class _Markets(_Port):
+    def resolve(self, source: str) -> str:
+        return self._host.process.markets.resolve(source)
+
+    async def open(self, source: str) -> Market:
+        self._host.process.live()
+        return await self._host.process.markets.open(source)
+
+    async def aclose(self) -> None:
+        await self._host.process.markets.aclose()
+
+
+class _Prober(_Port):
+    @property
+    def known_hosts_file(self) -> Path:
+        return self._host.process.prober.known_hosts_file
+
+    async def probe(self, target: Any, *, timeout_s: float) -> Any:
+        self._host.process.live()
+        return await self._host.process.prober.probe(target, timeout_s=timeout_s)
+
+    async def forget(self, instance_id: int) -> None:
+        self._host.process.live()
+        await self._host.process.prober.forget(instance_id)
+
+
+class _Ledger(_Port):
+    """The kept ledger as a process sees it."""
+
+    @property
+    def _kept(self) -> SqliteStore:
+        self._host.process.live()
+        return self._host.process.stage.ledger
+
+    @property
+    def store_id(self) -> str:
+        return self._kept.store_id
+
+    @property
+    def store_ids(self) -> tuple[str, ...]:
+        return self._kept.store_ids
+
+    @asynccontextmanager
+    async def _writing(self, what: str) -> AsyncGenerator[SqliteStore]:
+        process = self._host.process
+        process.cross(f"ledger:{what}:before")
+        yield process.stage.ledger
+        process.cross(f"ledger:{what}:after")
+
+    def _note(self, orders: Sequence[Order]) -> None:
+        for order in orders:
+            self._host.process.stage.witness.kept(order)
+
+    async def add_workflow(self, workflow: Workflow) -> None:
+        async with self._writing("workflow") as kept:
+            await kept.add_workflow(workflow)
+
+    async def workflow(self, workflow_id: str) -> Workflow | None:
+        return await self._kept.workflow(workflow_id)
+
+    async def workflows(self, owner: str) -> tuple[Workflow, ...]:
+        return await self._kept.workflows(owner)
+
+    async def change_workflow(self, workflow_id: str, change: Callable[[Workflow], Workflow]) -> Workflow:
+        async with self._writing("workflow") as kept:
+            return await kept.change_workflow(workflow_id, change)
+
+    async def add_orders(self, orders: Sequence[Order]) -> None:
+        async with self._writing("planned") as kept:
+            await kept.add_orders(orders)
+            self._note(orders)
+
+    async def move_order(self, order_id: str, to: OrderState, facts: OrderFacts | None = None) -> Order:
+        async with self._writing(to.value) as kept:
+            order = await kept.move_order(order_id, to, facts)
+            self._note([order])
+        return order
+
+    async def note_order(self, order_id: str, facts: OrderFacts) -> Order:
+        async with self._writing("noted") as kept:
+            order = await kept.note_order(order_id, facts)
+            self._note([order])
+        return order
+
+    async def orders(
+        self,
+        *,
+        workflow_id: str | None = None,
+        account_id: int | None = None,
+        instance_ids: Sequence[int] | None = None,
+        states: Sequence[OrderState] | None = None,
+    ) -> tuple[Order, ...]:
+        return await self._kept.orders(
+            workflow_id=workflow_id, account_id=account_id, instance_ids=instance_ids, states=states
+        )
+
+    async def window(self, instance_id: int) -> Window:
+        return await self._kept.window(instance_id)
+
+    async def keep_window(self, window: Window) -> None:
+        async with self._writing("window") as kept:
+            await kept.keep_window(window)
+
+    @asynccontextmanager
+    async def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AsyncGenerator[None]:
+        async with self._kept.account_lock(account_id, wait_s=wait_s):
+            yield

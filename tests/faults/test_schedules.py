@@ -1,0 +1,62 @@
+from collections import Counter
+
+import pytest
+
+from tests.faults.failed import FAILED, Failed
+from tests.faults.runner import runner
+from tests.faults.soak import EXPECTED, played
+
+EACH = 40
+QUICK = range(20)
+SLOW = range(20, 60)
+"""Chunks of schedules: 800 in the default tests, 1,600 more in CI."""
+KNOWN = frozenset({1024})
+"""Seeds that fail for a reason that stands in `failed.py` as not mended."""
+
+
+@pytest.fixture(scope="module")
+def met() -> Counter[str]:
+    """What the schedules of this run met."""
+    return Counter()
+
+
+@pytest.mark.requirement("FAULT-1")
+@pytest.mark.parametrize("chunk", [*QUICK, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in SLOW)])
+async def test_no_fault_kill_or_race_costs_a_machine_that_nobody_agreed_to(chunk: int, met: Counter[str]) -> None:
+    tally = await played(seed for seed in range(1 + chunk * EACH, 1 + (chunk + 1) * EACH) if seed not in KNOWN)
+    met.update({**tally.met, "schedules": tally.schedules})
+    assert tally.broken == {}, "replay: make replay SEED=..."
+
+
+@pytest.mark.requirement("FAULT-2")
+def test_the_schedules_meet_every_fault_kill_act_and_final_state(met: Counter[str]) -> None:
+    """The kinds in the default tests; with all of CI's schedules, each kill at each point as well."""
+    if met["schedules"] < len(QUICK) * EACH - len(KNOWN):
+        pytest.skip("only a part of the schedules was played")
+    many = met["schedules"] > (len(SLOW) - 1) * EACH
+    assert [name for name in EXPECTED if not met[name] and (many or not name.startswith("killed"))] == []
+
+
+@pytest.mark.requirement("FAULT-3")
+async def test_a_seed_replays_request_by_request() -> None:
+    traces: list[str] = []
+    for _ in range(2):
+        async with runner() as kept:
+            outcomes = [await kept.run(seed, verbose=True) for seed in (3, 5, 8)]
+        traces.append("\n".join(line for outcome in outcomes for line in outcome.trace))
+    assert "request create" in traces[0]
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.requirement("FAULT-4")
+@pytest.mark.parametrize(
+    "failed",
+    [
+        pytest.param(one, id=one.name, marks=() if one.mended else pytest.mark.xfail(reason=one.reason))
+        for one in FAILED
+    ],
+)
+async def test_what_once_failed_holds(failed: Failed) -> None:
+    async with runner() as kept:
+        outcome = await kept.play(failed.schedule)
+    assert outcome.broken is None, failed.schedule.words()
