@@ -24,8 +24,8 @@ from vastai_workflow.simulator.world import World
 from vastai_workflow.store.sqlite import SqliteStore
 
 SECRET: Final = "hf_averysecretvalue123"
-_OFFERS: Final = 12
-_QUICK: Final = Switches(loading_s=3.0, limits=False)
+OFFERS: Final = 12
+QUICK: Final = Switches(loading_s=3.0, limits=False)
 _NEW_IDS: Final = 500_000
 """Where the ids of a rehearsal begin, so that a schedule that goes on from it makes others."""
 
@@ -75,7 +75,7 @@ class Play:
         self.clock = VirtualClock()
         rivals = 0.0 if rehearsal else schedule.rivals_per_hour
         self.world = World(
-            schedule.market + 1, now=self.clock.now, offers=_OFFERS, switches=_QUICK, competitors_per_hour=rivals
+            schedule.market + 1, now=self.clock.now, offers=OFFERS, switches=QUICK, competitors_per_hour=rivals
         )
         self.ledger = SqliteStore(":memory:", clock=self.clock)
         self.book = Book(self.world, self.clock, self.ledger, verbose=verbose)

@@ -57,6 +57,10 @@ class Runner:
 
     async def play(self, schedule: Schedule, *, verbose: bool = False) -> Outcome:
         """One schedule."""
+        return (await self.played(schedule, verbose=verbose))[1]
+
+    async def played(self, schedule: Schedule, *, verbose: bool = False) -> tuple[Play, Outcome]:
+        """One schedule, with what it left."""
         agreed = await self._agreed(schedule) if schedule.acts[0].kind == "known" else None
         play = self._begin(schedule, verbose=verbose)
         outcome = Outcome(schedule.seed, trace=play.book.trace, met=play.met)
@@ -67,7 +71,7 @@ class Runner:
         except Violation as violation:
             outcome.broken = str(violation)
         _count(play)
-        return outcome
+        return play, outcome
 
     def _begin(self, schedule: Schedule, *, verbose: bool = False, rehearsal: bool = False) -> Play:
         return Play(self.places, self.ear, self.answers, schedule, verbose=verbose, rehearsal=rehearsal)

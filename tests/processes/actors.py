@@ -69,7 +69,8 @@ async def market(seed: int = 1, offers: int = 60) -> AsyncGenerator[Market]:
     try:
         async with asyncio.timeout(PATIENCE_S):
             greeting = json.loads(await process.stdout.readline())
-        async with httpx.AsyncClient(base_url=greeting["url"], timeout=PATIENCE_S) as http:
+        once = httpx.Limits(max_keepalive_connections=0)  # the market closes idle connections just when it wants
+        async with httpx.AsyncClient(base_url=greeting["url"], timeout=PATIENCE_S, limits=once) as http:
             yield Market(greeting["url"], greeting["api_key"], http)
     finally:
         process.terminate()
@@ -84,6 +85,7 @@ class Server:
     waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict[int, Any])
     listening: asyncio.Task[None] | None = None
     last_id: int = 0
+    killed: bool = False
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """The structured answer; RefusedError, or KilledError where the process ended first."""
@@ -129,8 +131,10 @@ class Server:
 
     def kill(self) -> None:
         """End it with SIGKILL, at once."""
-        with suppress(ProcessLookupError):  # it was killed already
-            self.process.kill()
+        if not self.killed:  # a second signal would reap it under asyncio's nose
+            self.killed = True
+            with suppress(ProcessLookupError):  # it ended by itself
+                self.process.kill()
 
     async def stop(self) -> None:
         """Kill it, and wait until it is gone."""

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.processes.actors import KilledError, Market, RefusedError, Server, market, started
+from tests.processes.ahead import settle_ahead
 from tests.processes.wire import Wire, wire
 from vastai_workflow.cli.clock import SystemClock
-from vastai_workflow.cli.wiring import adapters
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import ORDER_VARIABLE
-from vastai_workflow.settings import Settings
-from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.store.sqlite import SqliteStore
 
 KILLS_IN_A_LANE: Final = 4
@@ -31,8 +29,8 @@ KILLS_IN_A_LANE: Final = 4
 LANES: Final = 10
 """Side by side: most of their time they wait for the market's intervals."""
 
-JITTER_S: Final = 0.012
-"""Up to so long after its step a kill falls, so that it also hits what the server does between two messages."""
+JITTER_TURNS: Final = 1000
+"""Turns of the event loop within which a kill falls after its step: it spreads the kills and decides nothing."""
 
 SEEN_S: Final = 7.0
 """Moves the market's clock beyond the delay after which lists show what is true, and beyond the interval of creates."""
@@ -40,21 +38,12 @@ SEEN_S: Final = 7.0
 RUNS_S: Final = 50.0
 """Moves it to where a machine runs."""
 
-KEY: Final = "env:VAST_API_KEY"
 A_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl colleague"
 FINAL: Final = frozenset(OrderState) - UNSETTLED - {OrderState.PLANNED}
 
 
 class BrokenError(AssertionError):
     """A promise that a kill broke."""
-
-
-class Ahead(SystemClock):
-    """The real clock, 200 s ahead: a request that was sent before the kill can't be under way any more."""
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return super().now() + 200.0
 
 
 @dataclass
@@ -91,10 +80,11 @@ class Lane:
 
     async def killed(self, running: Server, act: str, steps: range, call: Awaitable[Any]) -> bool:
         """Kill the server at one of these steps of a call; whether the kill came before the answer."""
-        jitter = self.chance.uniform(0, JITTER_S)
+        turns = self.chance.randrange(JITTER_TURNS)
 
         async def kill() -> None:
-            await asyncio.sleep(jitter)  # decides nothing: it spreads the kills
+            for _ in range(turns):
+                await asyncio.sleep(0)
             running.kill()
 
         self.wire.arm(self.chance.choice(steps), kill)
@@ -109,15 +99,7 @@ class Lane:
 
     async def judge(self) -> None:
         """Settle on the same ledger, once nothing can be under way any more."""
-        environment = {"VAST_API_KEY": self.direct.api_key, "VAST_URL": self.direct.url}
-        settings = Settings.from_environment(environment, state=str(self.folder))
-        deps = adapters(settings, environment, Ahead(), self.folder.parent)
-        api = await deps.markets.open(KEY)
-        account = await api.account()
-        await settle_now(deps, api, account.id, await api.instances())
-        await deps.markets.aclose()
-        assert isinstance(deps.store, SqliteStore)
-        await deps.store.aclose()
+        await settle_ahead(self.folder, self.direct.url, self.direct.api_key)
 
     async def rented(self, running: Server) -> tuple[str, int]:
         """A workflow with a machine that lists show; both ids."""

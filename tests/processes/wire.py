@@ -27,14 +27,13 @@ class Wire:
         """One connection, until either side closes it."""
         there, back = await asyncio.open_connection(*self._market)
         both = (asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(there, writer)))
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for task in both:
-            task.cancel()
-        await asyncio.gather(*both, return_exceptions=True)
-        for end in (back, writer):
-            end.close()
-            with suppress(OSError):
-                await end.wait_closed()
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            for end in (back, writer):
+                end.close()
 
     async def _pass(self, source: StreamReader, sink: StreamWriter) -> None:
         with suppress(OSError):  # a killed process resets its connections
