@@ -83,6 +83,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "FAULT-2": "The schedules meet every fault, every kill, every act and every final state.",
     "FAULT-3": "A seed replays request by request.",
     "FAULT-4": "Schedules that once failed stay as tests.",
+    "FAULT-5": "Under the same faults a naive client has machines that nobody agreed to, and this server has none.",
     # SSH
     "SSH-1": "One public key is taken, as text or path; what else might be sent is refused and never repeated.",
     "SSH-2": "Without a key a pair is made once, readable by its owner alone, and never overwritten.",

@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from tests.faults import naive
 from tests.faults.failed import FAILED, Failed
 from tests.faults.runner import runner
 from tests.faults.soak import EXPECTED, played
@@ -60,3 +61,12 @@ async def test_what_once_failed_holds(failed: Failed) -> None:
     async with runner() as kept:
         outcome = await kept.play(failed.schedule)
     assert outcome.broken is None, failed.schedule.words()
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("FAULT-5")
+async def test_under_the_same_faults_a_naive_client_rents_what_nobody_agreed_to_and_this_server_does_not() -> None:
+    rows = await naive.compare()
+    assert naive.table(rows) == naive.shown(), "run: python -m tests.faults.naive --write"
+    assert sum(row.naive.unagreed for row in rows) > 0
+    assert [row.name for row in rows if row.server.unagreed or row.server.unknown] == []
