@@ -9,12 +9,11 @@ from vastai_workflow.simulator.faults import Fault
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A schedule that failed. `mended` false: it still does."""
+    """A schedule that failed, and why."""
 
     name: str
     reason: str
     schedule: Schedule
-    mended: bool = True
 
 
 def _schedule(
@@ -67,7 +66,6 @@ FAILED: Final = (
         "double_then_refused",
         "a second machine was released in a create that was then refused, and nobody was told",
         _schedule("create", "other_plan", faults=(Fault("double_effect"),)),
-        mended=False,
     ),
 )
 """The newest last."""

@@ -27,8 +27,8 @@ from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
 
 DOCUMENT: Final = Path(__file__).parents[2] / "references" / "costs.md"
-_OPENS: Final = "<!-- naive -->"
-_CLOSES: Final = "<!-- /naive -->"
+_OPENS: Final = "| fault |"
+_CLOSES: Final = "\n\n"
 SCHEDULES: Final = 12
 """For each fault: six markets, one machine and two."""
 _ROWS: Final[tuple[tuple[str, dict[str, Value]], ...]] = (
@@ -249,7 +249,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def shown() -> str:
     """The table as the document has it."""
-    return DOCUMENT.read_text("utf-8").partition(_OPENS)[2].partition(_CLOSES)[0].strip()
+    _, opens, rest = DOCUMENT.read_text("utf-8").partition(_OPENS)
+    return opens + rest.partition(_CLOSES)[0]
 
 
 def main() -> int:
@@ -262,7 +263,7 @@ def main() -> int:
     sys.stdout.write(f"{made}\n")
     if wanted.write:
         before, _, rest = DOCUMENT.read_text("utf-8").partition(_OPENS)
-        DOCUMENT.write_text(f"{before}{_OPENS}\n{made}\n{_CLOSES}{rest.partition(_CLOSES)[2]}", "utf-8")
+        DOCUMENT.write_text(f"{before}{made}{_CLOSES}{rest.partition(_CLOSES)[2]}", "utf-8")
     return 0
 
 

@@ -122,6 +122,12 @@ class WorkflowError(Exception):
         self.ask_user = ask_user
         self.next_call = dict(next_call) if next_call is not None else None
 
+    def told_with(self, notes: Sequence[str]) -> "WorkflowError":
+        """The same error, whose message also says what was done before it."""
+        if notes:
+            self.message = f"{self.message}. Before that: {'; '.join(notes)}"
+        return self
+
     @property
     def sentence(self) -> str:
         """The message and the next step, for a reader who sees only text."""

@@ -47,11 +47,17 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
     if plan.digest != workflow.digest and not own:
         raise Refusal("digest_mismatch", "the plan was made for other fields", next_call=_find_call(workflow_id))
     opened = await open_market(deps, caller, workflow_id)
+    notes = list(opened.notes)
     async with deps.store.account_lock(opened.account.id):
-        return await _rent(deps, caller, opened, workflow, plan)
+        try:
+            return await _rent(deps, caller, opened, workflow, plan, notes)
+        except WorkflowError as error:  # what settling ended is told all the same
+            raise error.told_with(notes) from None
 
 
-async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, plan: Plan) -> Created:
+async def _rent(
+    deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, plan: Plan, notes: list[str]
+) -> Created:
     values = workflow.values
     ranked = await not_held(deps, opened.account.id, await search(opened.market, values))
     if "max_price_per_hour" in values:
@@ -62,7 +68,7 @@ async def _rent(deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, 
                 raise
             ranked = ()  # what is still planned costs too much now: it is dropped, and what came is told
     deadline = deps.clock.now() + CALL_BUDGET_S
-    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, ())
+    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, (), notes)
     await look_again(run)
     if not await _own_orders(deps, workflow, plan):
         await _admit(run, workflow, plan)

@@ -110,6 +110,7 @@ async def look_again(run: Run) -> None:
     """One complete list, held against the ledger."""
     run.instances = await run.opened.market.instances()
     settled = await settle(run.deps, run.opened.market, run.opened.account.id, run.instances)
+    run.instances = tuple(item for item in run.instances if item.id not in settled.ended)
     run.notes.extend(settled.notes)
 
 

@@ -29,7 +29,10 @@ _OWED: Final = "to be released: call wait_until_ready"
 
 @dataclass(slots=True)
 class Work:
-    """One settling: the newest complete list against the account's orders. `owed`: orders with something to release."""
+    """One settling: the newest complete list against the account's orders.
+
+    `owed`: orders with something to release; `ended`: machines that were seen to be gone then.
+    """
 
     deps: Deps
     market: Market
@@ -38,6 +41,7 @@ class Work:
     may_end: bool
     notes: list[str] = field(default_factory=list[str])
     owed: list[Order] = field(default_factory=list[Order])
+    ended: set[int] = field(default_factory=set[int])
 
     def tell(self, note: str) -> None:
         """Something the user should know."""
@@ -47,7 +51,7 @@ class Work:
 async def release_double(work: Work, order: Order, instance: Instance) -> None:
     """A second machine of one order, made by the same request: ours, and more than was agreed."""
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance)
-    _told(work, order, f"order {order.order_id} made a second machine {instance.id}", ended)
+    _told(work, order, instance.id, f"order {order.order_id} made a second machine {instance.id}", ended)
 
 
 async def release_again(work: Work, order: Order, instance: Instance) -> None:
@@ -59,16 +63,16 @@ async def release_again(work: Work, order: Order, instance: Instance) -> None:
         work.tell(f"{shown}. Ask the user: keep it or destroy it?")
         return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance)
-    _told(work, order, shown, ended)
+    _told(work, order, instance.id, shown, ended)
 
 
 async def release_late(work: Work, order: Order) -> bool:
     """It showed up after its place was given back: kept while there is a place, else released. True: released."""
     same_yes = [item for item in work.orders.values() if item.confirmation_id == order.confirmation_id]
-    if not order.late or sum(item.holds_place for item in same_yes) <= order.places:
+    if order.instance_id is None or not order.late or sum(item.holds_place for item in same_yes) <= order.places:
         return False
     why = f"machine {order.instance_id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    _told(work, order, why, await _ended(work, order, "it came late, beyond what was agreed"))
+    _told(work, order, order.instance_id, why, await _ended(work, order, "it came late, beyond what was agreed"))
     return True
 
 
@@ -89,7 +93,7 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
     ended = await _ended(work, order, f"{NOT_AS_AGREED}: {why}")
     if ended == "gone":
         await work.deps.store.note_order(order.order_id, facts)
-    _told(work, order, f"machine {instance.id} was not as agreed ({why})", ended)
+    _told(work, order, instance.id, f"machine {instance.id} was not as agreed ({why})", ended)
 
 
 async def cancel_queued_start(work: Work, instance: Instance) -> None:
@@ -118,8 +122,10 @@ async def cancel_queued_start(work: Work, instance: Instance) -> None:
     work.tell(f"the start of machine {instance.id} waited for its GPU and was cancelled")
 
 
-def _told(work: Work, order: Order, what: str, ended: str) -> None:
-    """`owed` where it still is to be ended."""
+def _told(work: Work, order: Order, instance_id: int, what: str, ended: str) -> None:
+    """What became of a machine that was not agreed."""
+    if ended == "gone":
+        work.ended.add(instance_id)
     if ended == _OWED:
         work.owed.append(order)
         work.tell(f"{what}; {_OWED}")

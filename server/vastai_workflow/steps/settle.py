@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
-    VISIBILITY_S,
     IllegalMoveError,
     Order,
     OrderFacts,
@@ -33,11 +32,15 @@ from vastai_workflow.steps.releases import (
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes."""
+    """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes.
+
+    `ended`: machines of the list that are gone since.
+    """
 
     open_orders: tuple[Order, ...] = ()
     owed: tuple[Order, ...] = ()
     notes: tuple[str, ...] = ()
+    ended: frozenset[int] = frozenset()
 
 
 async def settle(
@@ -58,7 +61,7 @@ async def settle(
         else:
             orders[order.order_id] = await _judge_absent(deps, order)
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
-    return Settled(left, tuple(work.owed), tuple(work.notes))
+    return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended))
 
 
 async def _claim(work: Work, instance: Instance) -> None:
@@ -75,7 +78,7 @@ async def _claim(work: Work, instance: Instance) -> None:
     elif order.instance_id == instance.id:
         if order.state is OrderState.RELEASED:
             await release_again(work, order, instance)
-    elif not order.can_have_made(instance.start_date):
+    elif order.instance_id is not None and not order.can_have_made(instance.start_date):
         work.tell(f"machine {instance.id} carries a copy of our order {order_id}: not ours, left alone")
     elif _named_wrongly(work, order):
         work.orders[order_id] = await _adopt(work, order, instance)
@@ -117,15 +120,13 @@ async def _check_rented(work: Work, order: Order) -> None:
 async def _check_missing(work: Work, order: Order, *, named: Instance | None) -> None:
     """Ended, or never there: absent from the list and from its own page, and not just new."""
     deps, now = work.deps, work.deps.clock.now()
-    if order.instance_id is None or now < (order.sent_at or 0.0) + VISIBILITY_S:
+    new = now < (order.settled_from or 0.0)  # its create may have taken a minute to answer, and lists lag
+    if order.instance_id is None or (named is None and new):
         return
     there = await work.market.instance(order.instance_id)
     if there is not None and made_by(there, order, deps.store.store_ids):
         return  # the list lags
-    never_seen = there is None and named is None and order.rented_price_per_hour is None
-    if never_seen and now < (order.settled_from or 0.0):
-        return  # its create may have taken a minute to answer
-    if there is not None and (order.rented_price_per_hour is not None or now < (order.settled_from or 0.0)):
+    if there is not None and (order.rented_price_per_hour is not None or new):
         work.tell(f"machine {order.instance_id} shows no mark of our order {order.order_id} now: left as it is")
         return
     if there is not None or named is not None:
