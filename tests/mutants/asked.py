@@ -163,7 +163,7 @@ MUTANTS: Final = (
         _MARKET,
         '            if "next_token" not in page:\n                raise _incomplete("the list does not say whether there is more")\n',
         "",
-        (f"{_LISTS}::test_a_list_of_nothing_is_a_list_only_if_it_says_so",),
+        (f"{_LISTS}::test_a_list_of_nothing_that_does_not_say_whether_there_is_more_is_no_list",),
     ),
     Mutant(
         "an unreadable row is left out",

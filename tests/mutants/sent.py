@@ -64,7 +64,7 @@ MUTANTS: Final = (
         _ORDERS,
         'run.stopped_by = Refusal("unsettled_order", f"order {order.order_id} may have rented: {reason}")',
         "pass",
-        (f"{_END}[cut before the reply-shown]",),
+        (f"{_C}::test_what_is_planned_behind_an_order_without_an_answer_stays_planned_and_is_gone_on_with",),
     ),
     Mutant(
         "an error that names a machine goes on renting",

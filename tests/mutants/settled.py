@@ -81,19 +81,16 @@ MUTANTS: Final = (
     Mutant(
         "a new machine that no list shows is gone",
         _SETTLE,
-        "if order.instance_id is None or now < (order.sent_at or 0.0) + VISIBILITY_S:",
+        "if order.instance_id is None or (named is None and new):",
         "if order.instance_id is None:",
-        (
-            f"{_MACHINES}::test_our_own_machine_that_anothers_reply_names_stays_its_orders_and_ends_at_once",
-            f"{_END}[another id-hidden]",
-        ),
+        (f"{_SETTLING}::test_a_create_that_answers_late_is_not_called_ended_before_a_list_can_show_its_machine",),
     ),
     Mutant(
         "a machine that a list forgets is gone",
         _SETTLE,
         "    if there is not None and made_by(there, order, deps.store.store_ids):\n        return  # the list lags\n",
         "    there = None\n",
-        ("tests/tools/test_readiness.py", _SETTLING),
+        (f"{_SETTLING}::test_a_machine_that_a_list_forgets_is_not_given_up",),
     ),
     Mutant(
         "a late machine beyond its places is kept",
@@ -166,13 +163,13 @@ MUTANTS: Final = (
         "server/vastai_workflow/steps/reconcile.py",
         "    if left > 0:\n",
         "    if False:\n",
-        ("tests/cli/test_settle.py",),
+        (f"{_SETTLING}::test_an_order_whose_request_may_be_under_way_is_not_closed_by_hand",),
     ),
     Mutant(
         "a copied ledger keeps its id",
         "server/vastai_workflow/steps/settle.py",
         "order_id = marked_by(instance, work.deps.store.store_ids)",
         "order_id = marked_by(instance, (work.deps.store.store_id,))",
-        ("tests/steps",),
+        ("tests/tools/test_ledgers.py",),
     ),
 )

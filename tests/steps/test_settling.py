@@ -6,9 +6,11 @@ import pytest
 
 from tests.stack import Stack, stack
 from tests.tools.acts import arm, planned, states
+from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.ledger import OrderFacts, OrderState
 from vastai_workflow.simulator.renting import rent
 from vastai_workflow.steps.ending import ON_REQUEST
+from vastai_workflow.steps.reconcile import close_by_hand
 from vastai_workflow.store.sqlite import SqliteStore
 
 
@@ -207,12 +209,14 @@ async def test_an_order_whose_reply_named_a_strangers_machine_is_over_when_none_
 @pytest.mark.requirement("SETTLE-6")
 async def test_an_offer_that_the_account_holds_is_not_chosen_again_though_a_search_shows_it() -> None:
     async with stack() as s:
+        s.world.settle()
+        before = dict(s.world.market.asks)
         await s.rented()
         [first] = await s.deps.store.orders()
-        for ask in s.world.market.asks.values():  # the search lags: it shows what was just taken
-            if ask.id == first.ask_id:
-                for gpu in ask.gpu_ids:
-                    ask.machine.holders.pop(gpu)
+        lagging = before[first.ask_id]  # the search lags: it shows what was just taken
+        for gpu in lagging.gpu_ids:
+            lagging.machine.holders.pop(gpu)
+        s.world.market.asks[first.ask_id] = lagging
         second = await s.agreed()
         plan = await s.call("find_offers", workflow_id=second)
         assert first.ask_id not in [offer["offer_id"] for offer in plan["offers"]]
@@ -229,3 +233,26 @@ async def test_a_create_that_answers_late_is_not_called_ended_before_a_list_can_
         assert states(made) == ["rented"]
         waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=300)
         assert [item["readiness"] for item in waited["instances"]] == ["gpu_ok"]
+
+
+@pytest.mark.requirement("ONCE-6")
+async def test_a_machine_that_a_list_forgets_is_not_given_up() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        s.clock.advance(600)
+        arm(s, "empty_list")
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert await orders_of(s) == [(OrderState.RENTED, machine)]
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_an_order_whose_request_may_be_under_way_is_not_closed_by_hand() -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=False)
+        [order] = await s.deps.store.orders()
+        at = order.sent_at or 0.0
+        assert at + 60 > s.clock.now()
+        with pytest.raises(Refusal, match="may be under way"):
+            await close_by_hand(s.deps, order.order_id)
+        s.clock.advance(61)
+        assert (await close_by_hand(s.deps, order.order_id)).state is OrderState.NOT_RENTED

@@ -87,6 +87,7 @@ async def test_a_gone_offer_gives_its_turn_to_the_next_one_under_the_ceiling(sta
         assert s.creates_sent() == 2
         first, second = await s.deps.store.orders()
         assert second.replaces == first.order_id
+        assert second.ask_id != first.ask_id  # the search still shows it
         assert second.price <= second.price.of(second.ceiling_per_hour)
 
 
@@ -407,3 +408,16 @@ async def test_an_order_whose_offer_left_the_market_between_two_calls_is_dropped
         made = await s.call("create_instances", **create)
         assert states(made).count("dropped") == states(first).count("planned") > 0
         assert s.creates_sent() == states(first).count("rented")
+
+
+@pytest.mark.requirement("ONCE-8")
+async def test_what_is_planned_behind_an_order_without_an_answer_stays_planned_and_is_gone_on_with() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="best_effort")
+        arm(s, "drop_reply", operation="create")
+        assert states(await s.call("create_instances", **create)) == ["unknown", "planned"]
+        s.clock.advance(10)
+        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=0)
+        assert waited["settled"]
+        assert states(await s.call("create_instances", **create)) == ["rented", "rented"]
+        assert s.creates_sent() == len(s.running()) == 2

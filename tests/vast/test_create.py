@@ -1,5 +1,6 @@
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tests.vast.fakes import KEY, Bench, create_request, refused, sent_json
 from vastai_workflow.domain.errors import ProviderError
@@ -144,7 +145,9 @@ async def test_a_429_says_how_long_to_wait_and_the_client_does_not_wait_itself(
 
 async def test_the_marker_wins_over_the_user_s_environment(bench: Bench) -> None:
     bench.always("PUT", "/asks/5/", httpx.Response(200, json={"success": True, "new_contract": 1}))
-    await bench.market.create(5, create_request(order_marker="store.order", ports=("8080:8080", "53:53/udp")))
+    theirs = {"HF_TOKEN": SecretStr("hf_sesame"), "VASTAI_WORKFLOW_ORDER": SecretStr("store.another")}
+    ports = ("8080:8080", "53:53/udp")
+    await bench.market.create(5, create_request(order_marker="store.order", env=theirs, ports=ports))
     assert sent_json(bench.requests[0])["env"] == {
         "HF_TOKEN": "hf_sesame",
         "-p 8080:8080": "1",

@@ -182,6 +182,10 @@ async def test_a_bad_key_never_reads_as_a_machine_that_is_gone(bench: Bench) -> 
     with pytest.raises(ProviderError) as caught:
         await bench.market.destroy(7)
     assert caught.value.code == "key_rejected"
+    bench.always("GET", ".*", refused(404, "auth_error", "Invalid user key"))
+    with pytest.raises(ProviderError) as caught:
+        await bench.market.instance(7)
+    assert caught.value.code == "key_rejected"
 
 
 @pytest.mark.parametrize("error", ["no_such_instance", "not_found"])

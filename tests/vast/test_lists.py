@@ -44,6 +44,13 @@ async def test_a_list_of_nothing_is_a_list_only_if_it_says_so(bench: Bench) -> N
     assert await bench.market.instances() == ()
 
 
+async def test_a_list_of_nothing_that_does_not_say_whether_there_is_more_is_no_list(bench: Bench) -> None:
+    bench.always("GET", "/instances/", httpx.Response(200, json={"success": True, "instances": []}))
+    with pytest.raises(ProviderError) as caught:
+        await bench.market.instances()
+    assert caught.value.code == "incomplete_list"
+
+
 def without(*names: str) -> dict[str, Any]:
     row = instance_row(2)
     for name in names:
