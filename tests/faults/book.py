@@ -27,7 +27,7 @@ PATIENCE_S: Final = 120.0
 UNDER_WAY_S: Final = 120.0
 """How long a create may have had an effect that no list shows: its time-out and the lists' delay."""
 MADE_WITHIN_S: Final = 180.0
-"""A machine with an order's mark that began later than this after its create counts as a copy: the design's window."""
+"""A second machine with an order's mark that began later than this after its create is a copy: the design's window."""
 _WAITING_AT_MOST_S: Final = 30.0
 """A longer pause between two waits is not counted as waiting."""
 _ROUNDING: Final = Decimal("0.0005")
@@ -126,6 +126,8 @@ class Book:
     _newest: Put | None = None
     _listed_at: float = 0.0
     _marks: dict[int, str] = field(default_factory=dict[int, str])
+    _first: dict[str, int] = field(default_factory=dict[str, int])
+    """The first machine with each mark, however late: nothing was there to copy."""
     _last_wait_at: float | None = None
     _strikes_then: int = 0
 
@@ -287,12 +289,15 @@ class Book:
         if mark is None:
             store, _, order_id = str(instance.env.get(ORDER_VARIABLE, "")).partition(".")
             mark = self._marks[instance.id] = order_id if store == self.ledger.store_id else ""
+            self._first.setdefault(mark, instance.id)
         return mark
 
     def _ours(self, instance: Instance) -> bool:
         """Made by one of our requests; one that began later than they can have made it is a copy, a stranger's."""
-        put = self.puts.get(f"{self.ledger.store_id}.{self._mark(instance)}")
-        return put is not None and instance.created_at <= put.at + MADE_WITHIN_S
+        mark = self._mark(instance)
+        put = self.puts.get(f"{self.ledger.store_id}.{mark}")
+        in_time = put is not None and instance.created_at <= put.at + MADE_WITHIN_S
+        return in_time or (put is not None and self._first[mark] == instance.id)
 
     def _made_by(self, order_id: str) -> list[Instance]:
         """Every machine that an order's request ever made."""

@@ -67,5 +67,26 @@ FAILED: Final = (
         "a second machine was released in a create that was then refused, and nobody was told",
         _schedule("create", "other_plan", faults=(Fault("double_effect"),)),
     ),
+    Failed(
+        "candidate_by_an_old_list",
+        "a next candidate was sent by a list from before a machine was ended, which took seconds",
+        _schedule(
+            "create",
+            count=3,
+            fleet="best_effort",
+            market=1,
+            faults=(
+                Fault("other_gpu", operation="create", gpu="RTX 3090"),
+                Fault("proxy_repeats", operation="create", nth=3, times=4),
+            ),
+        ),
+    ),
+    Failed(
+        "hours_late",
+        "the only machine of an order, made 400 s after its create, was called a copy",
+        _schedule(
+            "create", count=3, fleet="best_effort", faults=(Fault("late_effect", operation="create", seconds=400.0),)
+        ),
+    ),
 )
 """The newest last."""

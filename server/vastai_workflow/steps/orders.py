@@ -34,6 +34,9 @@ _RATE_LIMIT_WAIT_S: Final = 12.0
 """The published penalty for creating too fast, where the answer names no time."""
 
 
+_LOOKS: Final = 3
+
+
 @dataclass(slots=True)
 class Run:
     """One call's work on a plan. `ranked`: the offers of this call's search; `instances`: the newest complete list."""
@@ -107,11 +110,14 @@ def newest_rent(workflow: Workflow) -> Confirmation | None:
 
 
 async def look_again(run: Run) -> None:
-    """One complete list, held against the ledger."""
-    run.instances = await run.opened.market.instances()
-    settled = await settle(run.deps, run.opened.market, run.opened.account.id, run.instances)
-    run.instances = tuple(item for item in run.instances if item.id not in settled.ended)
-    run.notes.extend(settled.notes)
+    """One complete list, held against the ledger; another one where ending machines took time meanwhile."""
+    for _ in range(_LOOKS):
+        instances = await run.opened.market.instances()
+        settled = await settle(run.deps, run.opened.market, run.opened.account.id, instances)
+        run.instances = tuple(item for item in instances if item.id not in settled.ended)
+        run.notes.extend(note for note in settled.notes if note not in run.notes)
+        if not settled.ended:
+            return
 
 
 def _plan_digest(workflow: Workflow, plan_id: str) -> str:
