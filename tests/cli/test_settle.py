@@ -75,6 +75,20 @@ async def test_without_a_list_it_is_1_and_says_what_the_person_can_do(
 
 
 @pytest.mark.requirement("SETTLE-4")
+async def test_a_release_that_is_not_seen_and_an_account_that_is_held_are_1(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stack() as s:
+        arm(s, "double_effect", operation="create")
+        await s.call("create_instances", **await planned(s))
+        s.clock.advance(10)
+        [order] = await s.deps.store.orders()
+        async with s.deps.store.account_lock(order.account_id):
+            assert await settle_all(s.deps) == 1
+        arm(s, "destroy_ignored", operation="destroy", times=30)
+        assert await settle_all(s.deps) == 1
+        assert capsys.readouterr().out.count("not settled yet: run this again") == 2
+
+
+@pytest.mark.requirement("SETTLE-4")
 async def test_another_accounts_key_settles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     async with stack() as s:
         await no_answer(s)

@@ -102,7 +102,7 @@ def test_the_price_is_the_rented_one_where_it_is_known(rented: str | None, price
 @pytest.mark.parametrize(
     ("sent_at", "start_date", "fits"),
     [
-        (NOW, None, True),
+        (NOW, None, False),
         (NOW, NOW, True),
         (NOW, NOW - CLOCK_SKEW_S, True),
         (NOW, NOW - CLOCK_SKEW_S - 0.1, False),

@@ -88,7 +88,7 @@ def judge(mutant: Mutant, copy: Path) -> Verdict:
     try:
         done = _pytest(copy, mutant.tests)
     except subprocess.TimeoutExpired:
-        return Verdict(mutant, Fate.CAUGHT, f"no end within {_PATIENCE_S:.0f} s")
+        return Verdict(mutant, Fate.BROKEN, f"no end within {_PATIENCE_S:.0f} s")
     finally:
         _write(path, text)
     if done.returncode == 0:

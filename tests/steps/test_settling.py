@@ -7,10 +7,12 @@ import pytest
 from tests.stack import Stack, stack
 from tests.tools.acts import arm, planned, states
 from vastai_workflow.domain.errors import Refusal
-from vastai_workflow.domain.ledger import OrderFacts, OrderState
+from vastai_workflow.domain.ledger import OrderFacts, OrderState, marker
+from vastai_workflow.domain.market import ORDER_VARIABLE
 from vastai_workflow.simulator.renting import rent
 from vastai_workflow.steps.ending import ON_REQUEST
 from vastai_workflow.steps.reconcile import close_by_hand
+from vastai_workflow.steps.settle import settle
 from vastai_workflow.store.sqlite import SqliteStore
 
 
@@ -253,6 +255,150 @@ async def test_an_order_whose_request_may_be_under_way_is_not_closed_by_hand() -
         at = order.sent_at or 0.0
         assert at + 60 > s.clock.now()
         with pytest.raises(Refusal, match="may be under way"):
+            await close_by_hand(s.deps, order.order_id)
+        s.clock.advance(61)
+        assert (await close_by_hand(s.deps, order.order_id)).state is OrderState.NOT_RENTED
+
+
+def copied(s: Stack, env: dict[str, str]) -> int:
+    """A machine that somebody rented with our variables copied; answers its id."""
+    s.world.settle()
+    fitting = [o for o in s.world.market.free_asks() if o.num_gpus == 1 and o.machine.model.name == "RTX 4090"]
+    ask = min(fitting, key=lambda one: one.machine.base_price(1))
+    machine = rent(s.world, s.world.account, ask.id, {"image": "x", "env": dict(env), "disk": 64})
+    s.clock.advance(5)
+    return machine.id
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_copy_that_is_the_first_machine_seen_of_an_order_is_not_ended_for_being_another_gpu() -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=True)
+        [ours] = s.running()
+        env = s.world.instances[ours].env
+        s.world.life.end(s.world.instances[ours])
+        s.clock.advance(86_400)
+        copy = copied(s, env)
+        s.world.instances[copy].disguise["gpu_name"] = "RTX 3090"
+        async with after_a_crash(s) as again:
+            [order] = await again.deps.store.orders()
+            waited = await again.call("wait_until_ready", workflow_id=order.workflow_id, timeout_s=0)
+            assert any("left alone" in note for note in waited["notes"])
+            assert again.running() == [copy]
+            assert not (await again.call("preflight"))["active"][0]["ours"]
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_second_machine_whose_age_is_not_known_is_left_to_the_user() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        s.clock.advance(5000)
+        copy = copied(s, s.world.instances[machine].env)
+        s.world.instances[copy].disguise["start_date"] = None
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert any("left alone" in note for note in waited["notes"])
+        assert s.running() == [machine, copy]
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_late_machine_that_may_be_in_use_is_left_to_the_user_when_another_comes() -> None:
+    async with stack() as s:
+        asked = await planned(s)
+        await s.call("create_instances", **asked)
+        [first] = await s.deps.store.orders()
+        second = first.model_copy(update={"order_id": "o_second", "state": OrderState.NOT_RENTED, "instance_id": None})
+        await s.deps.store.add_orders([second])
+        s.clock.advance(900)
+        late = copied(s, {ORDER_VARIABLE: marker(s.deps.store.store_id, "o_second")})
+        s.world.instances[late].disguise["gpu_name"] = first.gpu_name
+        waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert any("Ask the user: keep it or destroy it?" in note for note in waited["notes"]), waited["notes"]
+        assert s.running() == [first.instance_id, late]
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_fleet_whose_first_machine_was_taken_back_does_not_keep_a_late_one_alone() -> None:
+    async with stack() as s:
+        arm(s, "refuse", operation="create", nth=2, times=2, code="no_such_ask")
+        asked = await planned(s, count=2, fleet="all_or_nothing")
+        await s.client.call_tool("create_instances", asked)
+        assert s.running() == []
+        refused = (await s.deps.store.orders())[1]
+        copied(s, {ORDER_VARIABLE: marker(s.deps.store.store_id, refused.order_id)})
+        await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert (await orders_of(s))[1][0] is OrderState.RELEASED
+        assert s.running() == []
+
+
+@pytest.mark.requirement("SETTLE-1")
+async def test_a_fleet_that_a_crash_left_short_is_named_by_the_first_call_and_released_by_the_wait() -> None:
+    async with stack() as s:
+        workflow_id, [one, _] = await s.rented(count=2, fleet="all_or_nothing")
+        last = (await s.deps.store.orders())[-1]
+        s.clock.advance(5)
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        unfit = OrderFacts(reason="not as agreed: a test", final_state="gone", ended_at=s.clock.now())
+        s.world.life.end(s.world.instances[last.instance_id or 0])
+        await s.deps.store.move_order(last.order_id, OrderState.RELEASED, unfit)
+        s.clock.advance(5)
+        async with after_a_crash(s) as again:
+            assert (await again.call("propose_fields"))["problem"] == "unsettled_order"
+            assert any(f"machine {one} runs without its fleet" in n for n in (await again.call("preflight"))["notes"])
+            await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert again.running() == []
+
+
+@pytest.mark.requirement("SETTLE-3")
+async def test_a_start_that_worked_without_an_answer_is_not_cancelled_days_later() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        refusal = await s.refusal("start_instances", instance_ids=[machine])
+        await s.call(refusal["next_call"]["tool"], **refusal["next_call"]["arguments"])
+        arm(s, "drop_reply", operation="start")
+        await s.call("start_instances", instance_ids=[machine])
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=120)
+        assert waited["instances"][0]["readiness"] == "gpu_ok"
+        assert (await s.deps.store.window(machine)).started_at == 0
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_list_that_forgets_a_machine_and_shows_its_double_does_not_swap_the_two() -> None:
+    async with stack() as s:
+        arm(s, "double_effect", operation="create")
+        asked = await planned(s)
+        made = await s.call("create_instances", **asked)
+        machine = made["orders"][0]["instance_id"]
+        s.clock.advance(30)
+        double = next(i for i in s.running() if i != machine)
+        s.world.instances[double].visible_at = s.clock.now() + 60
+        await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        s.clock.advance(61)
+        s.world.settle()
+        market = await s.deps.markets.open("env:VAST_API_KEY")
+        shown = tuple(item for item in await market.instances() if item.id != machine)
+        await settle(s.deps, market, (await market.account()).id, shown)
+        assert s.running() == [machine]
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_release_that_is_not_seen_yet_stays_a_problem_until_it_is() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.rented()
+        copied(s, s.world.instances[machine].env)
+        arm(s, "destroy_ignored", operation="destroy", times=30)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert any("it may cost money" in note for note in waited["notes"])
+        assert (await s.call("propose_fields"))["problem"] == "unsettled_order"
+
+
+@pytest.mark.requirement("SETTLE-4")
+async def test_after_a_clock_went_back_an_order_can_be_closed_by_hand_a_minute_later() -> None:
+    async with stack() as s:
+        await sent_and_died(s, made=False)
+        [order] = await s.deps.store.orders()
+        await s.deps.store.note_order(order.order_id, OrderFacts(sent_at=s.clock.now() + 10**7))
+        with pytest.raises(Refusal, match="under way for 60 s"):
             await close_by_hand(s.deps, order.order_id)
         s.clock.advance(61)
         assert (await close_by_hand(s.deps, order.order_id)).state is OrderState.NOT_RENTED

@@ -147,7 +147,7 @@ async def test_a_second_machine_whose_end_has_no_effect_is_not_called_released()
         waited = await _wait(s, create["workflow_id"])
         told = [note for note in [*made["notes"], *waited["notes"]] if "second machine" in note]
         assert told
-        assert all("released: still there" in note for note in told)
+        assert all("its release is not seen yet (still there)" in note for note in told)
         assert len(s.running()) == 2
 
 

@@ -5,8 +5,8 @@ import pytest
 from tests.stack import stack
 from tests.tools.acts import arm, planned, settled, states
 from vastai_workflow.domain.caps import Caps
-from vastai_workflow.steps.fleets import IN_USE_AFTER_S
 from vastai_workflow.steps.ports import ProbeReport
+from vastai_workflow.steps.releases import IN_USE_AFTER_S
 
 
 @pytest.mark.requirement("FLEET-1")

@@ -227,7 +227,7 @@ async def test_a_mark_that_a_template_or_a_rerent_copied_makes_no_machine_ours()
         assert await origins(s) == {machine: Origin.OURS, copy: Origin.COPIED_MARK}
         assert await ours(s) == {machine: True, copy: False}
         notes = await looked_at_for_a_day(s, workflow_id)
-        assert any(f"machine {copy} carries a copy" in note for note in notes)
+        assert any(f"machine {copy} carries our order" in note and "left alone" in note for note in notes)
         await s.call("destroy_instances", instance_ids=[machine])
         await looked_at_for_a_day(s, workflow_id)
         assert s.running() == [copy]

@@ -85,5 +85,5 @@ async def test_an_unfit_machine_whose_end_is_not_seen_is_never_called_released()
         arm(s, "destroy_ignored", times=0)
         await s.call("create_instances", **create)
         waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
-        assert any("released: still there" in note for note in waited["notes"])
+        assert any("its release is not seen yet (still there)" in note for note in waited["notes"])
         assert [order.live for order in await s.deps.store.orders()] == [True]

@@ -66,6 +66,9 @@ async def _settle_account(deps: "Deps", account_id: int, source: str) -> int:
         return await _told_blind(deps, account_id)
     for note in settled.notes:
         tell(f"account {account_id}: {note}")
+    if settled.busy or settled.owed:
+        tell(f"account {account_id}: not settled yet: run this again")
+        return UNKNOWN
     return await _told(deps, account_id)
 
 

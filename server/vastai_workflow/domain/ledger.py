@@ -127,9 +127,12 @@ class Order(BaseModel):
         return None if self.sent_at is None else self.sent_at + CREATE_TIMEOUT_S + VISIBILITY_S
 
     def can_have_made(self, start_date: float | None) -> bool:
-        """Whether a machine of this age can be from this order's one request; its mark may be copied any time later."""
+        """Whether a machine of this age is from this order's one request; its mark may be copied any time later.
+
+        False where the age is not known: what may be somebody's copy is not ended for being ours.
+        """
         if start_date is None:
-            return True
+            return False
         sent_at = self.created_at if self.sent_at is None else self.sent_at
         return sent_at - CLOCK_SKEW_S <= start_date <= sent_at + CREATE_TIMEOUT_S + CLOCK_SKEW_S
 

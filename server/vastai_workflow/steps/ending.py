@@ -20,6 +20,8 @@ CALL_BUDGET_S: Final = 40.0
 NOT_AS_AGREED: Final = "not as agreed"
 """How the reason begins for which a machine was released that is not what was agreed."""
 
+CAME_LATE: Final = "it came late, beyond what was agreed"
+SHORT_FLEET: Final = "all or nothing: the others did not come"
 ON_REQUEST: Final = "destroyed on request"
 ELSEWHERE: Final = "ended elsewhere, not by this server"
 _LOOK_EVERY_S: Final = 2.0

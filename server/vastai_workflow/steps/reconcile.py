@@ -8,7 +8,7 @@ from vastai_workflow.domain.errors import ProviderError, Refusal
 from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.fleets import release_short_fleets
+from vastai_workflow.steps.fleets import release_short_fleets, short_fleets
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.settle import Settled, settle
 
@@ -22,12 +22,13 @@ async def settle_now(deps: Deps, market: Market, account_id: int, instances: Seq
         async with deps.store.account_lock(account_id, wait_s=0.0):
             settled = await settle(deps, market, account_id, instances)
             short = await release_short_fleets(deps, market, account_id)
-            deps.settled_accounts.add(account_id)
+            if not settled.owed:
+                deps.settled_accounts.add(account_id)
             return replace(settled, notes=(*settled.notes, *short))
     except Refusal as busy:
         if busy.code != _BUSY:
             raise
-        return Settled(notes=("another call is renting for this account",))
+        return Settled(notes=("another call is renting for this account",), busy=True)
 
 
 async def settle_on_first_use(
@@ -46,6 +47,9 @@ async def settle_on_first_use(
         async with deps.store.account_lock(account_id, wait_s=0.0):
             listed = await market.instances() if instances is None else instances
             settled = await settle(deps, market, account_id, listed, may_end=False)
+            short = [order for orders in await short_fleets(deps, account_id) for order in orders]
+            told = (f"machine {o.instance_id} runs without its fleet: call wait_until_ready" for o in short)
+            settled = replace(settled, owed=(*settled.owed, *short), notes=(*settled.notes, *told))
     except ProviderError as error:
         return Settled(notes=(f"what an earlier run left could not be looked at: {error.message}",))
     except Refusal as busy:
@@ -64,7 +68,10 @@ async def unknown_order(deps: Deps, order_id: str) -> Order:
         raise Refusal("invalid_argument", f"got order {order_id[:40]!r}, allowed one that the ledger holds")
     if order.state not in UNSETTLED:
         raise Refusal("invalid_argument", f"got an order that is {order.state}, allowed one that is unknown")
-    left = (order.sent_at or 0.0) + CREATE_TIMEOUT_S - deps.clock.now()
+    now = deps.clock.now()
+    if order.sent_at is None or order.sent_at > now:  # a clock went back: what starts in the future starts now
+        order = await deps.store.note_order(order_id, OrderFacts(sent_at=now))
+    left = (order.sent_at or now) + CREATE_TIMEOUT_S - now
     if left > 0:
         raise Refusal(
             "invalid_argument",

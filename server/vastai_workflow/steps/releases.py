@@ -10,21 +10,25 @@ from typing import Final
 
 from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, VISIBILITY_S, Order, OrderFacts
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, VISIBILITY_S, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.ending import ELSEWHERE, NOT_AS_AGREED, end_double, end_order
+from vastai_workflow.steps.ending import CAME_LATE, ELSEWHERE, NOT_AS_AGREED, end_double, end_order
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.readiness_window import start_is_known
 
 STILLBORN_S: Final = 300.0
 """Seconds after the create in which what came with an error and does not run is ended; later it may have run."""
 
+IN_USE_AFTER_S: Final = 600.0
+"""Seconds after its order from which a machine is no longer ended without a word of the user."""
+
 QUEUE_PATIENCE_S: Final = 60.0
 """Seconds for which a machine whose start got no answer may look as if it waited for its GPU."""
 
 _OWED: Final = "to be released: call wait_until_ready"
+_AGAIN: Final = "it may cost money: call wait_until_ready again"
 
 
 @dataclass(slots=True)
@@ -67,13 +71,39 @@ async def release_again(work: Work, order: Order, instance: Instance) -> None:
 
 
 async def release_late(work: Work, order: Order) -> bool:
-    """It showed up after its place was given back: kept while there is a place, else released. True: released."""
-    same_yes = [item for item in work.orders.values() if item.confirmation_id == order.confirmation_id]
-    if order.instance_id is None or not order.late or sum(item.holds_place for item in same_yes) <= order.places:
+    """It showed up after its place was given back: kept while there is a place, else released. True: released.
+
+    Only orders that have, or had, a machine for the user count, and the newest late one goes first. What may be in use
+    or a copy is left to the user.
+    """
+    instance = work.instances.get(order.instance_id or 0)
+    if instance is None or not order.late:
         return False
-    why = f"machine {order.instance_id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    _told(work, order, order.instance_id, why, await _ended(work, order, "it came late, beyond what was agreed"))
+    same_yes = [item for item in work.orders.values() if item.confirmation_id == order.confirmation_id]
+    surplus = sum(map(_counts, same_yes)) - order.places
+    late = sorted((item for item in same_yes if item.live and item.late), key=lambda item: item.created_at)
+    if surplus <= 0 or order not in late[-surplus:]:
+        return False
+    why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
+    if not order.can_have_made(instance.start_date) or may_be_in_use(order, work.deps.clock.now()):
+        work.tell(f"{why}. Ask the user: keep it or destroy it?")
+        return False
+    ended = await _ended(work, order, CAME_LATE)
+    if ended == "gone":
+        work.orders[order.order_id] = order.moved(OrderState.RELEASED, OrderFacts(reason=CAME_LATE))
+    _told(work, order, instance.id, why, ended)
     return True
+
+
+def _counts(order: Order) -> bool:
+    """Whether it took a place for good: what this server took back itself did not."""
+    return order.live or (order.state is OrderState.RELEASED and order.reason != CAME_LATE)
+
+
+def may_be_in_use(order: Order, now: float) -> bool:
+    """No longer new: somebody may work on it, so it is theirs to end. A time in the future says nothing."""
+    sent_at = order.created_at if order.sent_at is None else order.sent_at
+    return not 0 <= now - sent_at < IN_USE_AFTER_S
 
 
 async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
@@ -99,13 +129,11 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
 async def cancel_queued_start(work: Work, instance: Instance) -> None:
     """A start whose answer never came, and that waits for its GPU now, would bill at any time later."""
     state, now = condition(instance).state, work.deps.clock.now()
-    if state not in {State.QUEUED, State.STOPPED, State.EXITED}:
-        return
     window = await work.deps.store.window(instance.id)
     if window.started_at <= 0:
         return
-    if state is not State.QUEUED:
-        if now >= window.started_at + CREATE_TIMEOUT_S + VISIBILITY_S:  # it had no effect, and can't have one any more
+    if state is not State.QUEUED:  # it worked, or can't have an effect any more
+        if state is State.RUNNING or now >= window.started_at + CREATE_TIMEOUT_S + VISIBILITY_S:
             await start_is_known(work.deps, instance.id)
         return
     if now < window.started_at + QUEUE_PATIENCE_S:
@@ -126,11 +154,10 @@ def _told(work: Work, order: Order, instance_id: int, what: str, ended: str) -> 
     """What became of a machine that was not agreed."""
     if ended == "gone":
         work.ended.add(instance_id)
-    if ended == _OWED:
-        work.owed.append(order)
-        work.tell(f"{what}; {_OWED}")
-    else:
-        work.tell(f"{what}; released: {ended}")
+        work.tell(f"{what}; released: gone")
+        return
+    work.owed.append(order)
+    work.tell(f"{what}; {_OWED}" if ended == _OWED else f"{what}; its release is not seen yet ({ended}), {_AGAIN}")
 
 
 async def _ended(work: Work, order: Order, reason: str) -> str:

@@ -6,6 +6,7 @@ It never sends a create. What this store ordered it adopts or releases; other ma
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
@@ -34,13 +35,14 @@ from vastai_workflow.steps.releases import (
 class Settled:
     """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes.
 
-    `ended`: machines of the list that are gone since.
+    `ended`: machines of the list that are gone since. `busy`: another call holds the account, nothing was looked at.
     """
 
     open_orders: tuple[Order, ...] = ()
     owed: tuple[Order, ...] = ()
     notes: tuple[str, ...] = ()
     ended: frozenset[int] = frozenset()
+    busy: bool = False
 
 
 async def settle(
@@ -60,6 +62,8 @@ async def settle(
             await _check_rented(work, order)
         else:
             orders[order.order_id] = await _judge_absent(deps, order)
+    if work.owed:
+        deps.settled_accounts.discard(account_id)  # each first look says so, until it is done
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
     return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended))
 
@@ -78,19 +82,30 @@ async def _claim(work: Work, instance: Instance) -> None:
     elif order.instance_id == instance.id:
         if order.state is OrderState.RELEASED:
             await release_again(work, order, instance)
-    elif order.instance_id is not None and not order.can_have_made(instance.start_date):
-        work.tell(f"machine {instance.id} carries a copy of our order {order_id}: not ours, left alone")
-    elif _named_wrongly(work, order):
+    elif await _lacks_a_machine(work, order) and _may_be_its_own(order, instance):
         work.orders[order_id] = await _adopt(work, order, instance)
-    else:
+    elif order.can_have_made(instance.start_date):
         await release_double(work, order, instance)
+    else:
+        work.tell(
+            f"machine {instance.id} carries our order {order_id} and came at another time, most likely a copy: "
+            "not ours, left alone. Ask the user"
+        )
 
 
-def _named_wrongly(work: Work, order: Order) -> bool:
+async def _lacks_a_machine(work: Work, order: Order) -> bool:
     """No machine is on record for the order, or the one that its reply named does not carry its mark."""
+    if order.state is OrderState.RELEASED:
+        return False
     named = work.instances.get(order.instance_id or 0)
-    unproven = named is None or not made_by(named, order, work.deps.store.store_ids)
-    return order.state is not OrderState.RELEASED and unproven
+    if named is None and order.instance_id is not None and order.rented_price_per_hour is not None:
+        named = await work.market.instance(order.instance_id)  # seen before: this list may have forgotten it
+    return named is None or not made_by(named, order, work.deps.store.store_ids)
+
+
+def _may_be_its_own(order: Order, instance: Instance) -> bool:
+    """From this order's request by its age; at any other age it has to be what was agreed, since nothing is ended."""
+    return order.can_have_made(instance.start_date) or not compare(order, instance).faults
 
 
 async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
@@ -101,7 +116,10 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
         order = await store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date))
     if order.state in GIVES_PLACE_BACK:
         facts = OrderFacts(instance_id=instance.id, late=True)
-        work.tell(f"machine {instance.id} of order {order.order_id} showed up after it was given up")
+        work.tell(
+            f"machine {instance.id} of order {order.order_id} showed up after it was given up, and costs money. "
+            "Ask the user: keep it or destroy it?"
+        )
     return await store.move_order(order.order_id, OrderState.RENTED, facts)
 
 
