@@ -17,6 +17,10 @@ BROKEN = ["empty_body", "truncated_json", "html_body", "drop_reply", "http_error
 HELPERS, *STEPS = SHELL_BLOCKS
 ON_THE_MARKET_S_CLOCK = """
 sleep() { curl --silent --output /dev/null --data "{\\"seconds\\": $1}" "$VAST_URL/__sim__/advance"; }
+date() {
+  curl --silent --data '{"seconds": 0}' "$VAST_URL/__sim__/advance" |
+    python3 -c 'import json, sys; print(int(json.load(sys.stdin)["now"]))'
+}
 """
 
 
