@@ -115,6 +115,8 @@ class Book:
     """Such machines that were ended: somebody has to be told."""
     allowed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     """What the user said yes to for one machine: `start`, or the end of what is not ours."""
+    wanted_gone: set[int] = field(default_factory=set[int])
+    """What the user asked to have destroyed."""
     strikes: list[tuple[float, Fault, str]] = field(default_factory=list[tuple[float, Fault, str]])
     broken: list[str] = field(default_factory=list[str])
     heard: list[str] = field(default_factory=list[str])
@@ -278,8 +280,26 @@ class Book:
                 self.wrong(f"machine {instance_id} was started without a yes")
             self.allowed.discard(("start", instance_id))
             return
-        if not self._ours(instance) and ("end", instance_id) not in self.allowed:
-            self.wrong(f"{operation} was sent for machine {instance_id}, which is a stranger's")
+        if not self._ours(instance):
+            if ("end", instance_id) not in self.allowed:
+                self.wrong(f"{operation} was sent for machine {instance_id}, which is a stranger's")
+        elif operation == "destroy" and instance_id not in self.wanted_gone and not self._may_be_released(instance):
+            self.wrong(f"machine {instance_id} was ended, as it was agreed to and unasked")
+
+    def _may_be_released(self, instance: Instance) -> bool:
+        """It should not run, came with an error, or is of a fleet that stays short."""
+        order = self.orders[self._mark(instance)]
+        if instance.id in self.bad or instance.id in self.ended or order.reply_error is not None:
+            return True
+        if order.instance_id != instance.id or order.state is OrderState.RELEASED:  # a second one, or one left over
+            return True
+        yes = [one for one in self.orders.values() if one.confirmation_id == order.confirmation_id]
+        had = sum(one.live or one.state is OrderState.RELEASED for one in yes)
+        if order.late and had > order.places:  # its place was used meanwhile
+            return True
+        plan = [one for one in yes if one.plan_id == order.plan_id]
+        whole = sum(one.live and one.instance_id not in self.bad for one in plan) >= order.places
+        return order.fleet == "all_or_nothing" and not whole
 
     # -- the market
 

@@ -151,6 +151,8 @@ class Play:
     async def _called(
         self, host: Host, client: Client, tool: str, arguments: dict[str, Any]
     ) -> tuple[Answer | None, Answer | None]:
+        if tool == "destroy_instances":
+            self.book.wanted_gone |= set(arguments["instance_ids"])
         self.book.note(f"call {tool} at {host.name} {arguments}")
         try:
             result = await client.call_tool(tool, arguments, progress_callback=self._progress)

@@ -67,7 +67,18 @@ def judge(play: Play) -> None:
     for instance in book.copies():
         if book.orders and str(instance.id) not in heard:
             book.wrong(f"machine {instance.id} carries a copy of our mark, and nobody was told")
+    _judge_fleets(play, heard)
     _judge_secrets(play, heard)
+
+
+def _judge_fleets(play: Play, heard: str) -> None:
+    """All or nothing: what runs of a fleet that others are missing from was released, or somebody was asked."""
+    orders = [order for order in play.book.orders.values() if order.fleet == "all_or_nothing"]
+    for plan in {order.plan_id for order in orders}:
+        of_it = [order for order in orders if order.plan_id == plan]
+        had = [order for order in of_it if order.live or order.instance_id in play.book.wanted_gone]
+        if any(order.live for order in had) and len(had) < of_it[0].places and "fell short" not in heard:
+            play.book.wrong(f"{len(had)} of {of_it[0].places} machines of a fleet run alone, and nobody was asked")
 
 
 def _judge_order(play: Play, order: Order, alive: dict[int, Instance], owned: dict[int, str]) -> None:

@@ -67,7 +67,7 @@ class Order(BaseModel):
     `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
     `ssh_key`, `fleet` and `places` are those of the yes.
     `reply_error`: the create's reply was an error, and named a machine all the same.
-    `late`: its machine showed up after its place was given back.
+    `late_since`: when its machine showed up after its place was given back.
     `final_state`: how its end went, once one was asked for.
     """
 
@@ -100,7 +100,7 @@ class Order(BaseModel):
     cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
-    late: bool = False
+    late_since: float | None = None
     warnings: tuple[str, ...] = ()
     ssh_key: ChosenKey | None = None
     fleet: str | None = None
@@ -120,6 +120,11 @@ class Order(BaseModel):
     def live(self) -> bool:
         """Rented and not seen to be gone."""
         return self.state is OrderState.RENTED
+
+    @property
+    def late(self) -> bool:
+        """Whether its machine showed up after its place was given back."""
+        return self.late_since is not None
 
     @property
     def settled_from(self) -> float | None:
@@ -160,7 +165,7 @@ class OrderFacts(BaseModel):
     cost_usd: Decimal | None = None
     reason: str | None = None
     reply_error: str | None = None
-    late: bool | None = None
+    late_since: float | None = None
     warnings: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ async def release_short_fleets(deps: Deps, market: Market, account_id: int) -> t
     """Release the machines of every fleet that stays short of what was agreed. Call it with the lock held."""
     notes: list[str] = []
     for live in await short_fleets(deps, account_id):
-        if any(may_be_in_use(order, deps.clock.now()) for order in live):
+        if any(may_be_in_use(order.sent_at, deps.clock.now()) for order in live):
             ids = ", ".join(str(order.instance_id) for order in live)
             notes.append(f"all or nothing fell short: {ids} run without the others. Ask the user: keep or destroy?")
         else:

@@ -22,7 +22,7 @@ STILLBORN_S: Final = 300.0
 """Seconds after the create in which what came with an error and does not run is ended; later it may have run."""
 
 IN_USE_AFTER_S: Final = 600.0
-"""Seconds after its order from which a machine is no longer ended without a word of the user."""
+"""Seconds after it became known from which a machine is no longer ended without a word of the user."""
 
 QUEUE_PATIENCE_S: Final = 60.0
 """Seconds for which a machine whose start got no answer may look as if it waited for its GPU."""
@@ -85,7 +85,7 @@ async def release_late(work: Work, order: Order) -> bool:
     if surplus <= 0 or order not in late[-surplus:]:
         return False
     why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    if not order.can_have_made(instance.start_date) or may_be_in_use(order, work.deps.clock.now()):
+    if not order.can_have_made(instance.start_date) or may_be_in_use(order.late_since, work.deps.clock.now()):
         work.tell(f"{why}. Ask the user: keep it or destroy it?")
         return False
     ended = await _ended(work, order, CAME_LATE)
@@ -100,10 +100,9 @@ def _counts(order: Order) -> bool:
     return order.live or (order.state is OrderState.RELEASED and order.reason != CAME_LATE)
 
 
-def may_be_in_use(order: Order, now: float) -> bool:
-    """No longer new: somebody may work on it, so it is theirs to end. A time in the future says nothing."""
-    sent_at = order.created_at if order.sent_at is None else order.sent_at
-    return not 0 <= now - sent_at < IN_USE_AFTER_S
+def may_be_in_use(since: float | None, now: float) -> bool:
+    """Known for long: somebody may work on it, so it is theirs to end. A time in the future says nothing."""
+    return since is None or not 0 <= now - since < IN_USE_AFTER_S
 
 
 async def release_unfit(work: Work, order: Order, instance: Instance) -> None:

@@ -115,7 +115,7 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
     if order.state is OrderState.PLANNED:
         order = await store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date))
     if order.state in GIVES_PLACE_BACK:
-        facts = OrderFacts(instance_id=instance.id, late=True)
+        facts = OrderFacts(instance_id=instance.id, late_since=work.deps.clock.now())
         work.tell(
             f"machine {instance.id} of order {order.order_id} showed up after it was given up, and costs money. "
             "Ask the user: keep it or destroy it?"
