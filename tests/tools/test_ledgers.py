@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, stack
+from tests.stack import Stack, stack, text_of
 from tests.tools.acts import arm, follow, planned, states, stranger, writes
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.market import ORDER_VARIABLE
@@ -240,3 +240,23 @@ async def test_a_machine_without_a_mark_comes_from_elsewhere() -> None:
         bare = stranger(s)
         odd = stranger(s, env={ORDER_VARIABLE: "no mark of ours"})
         assert await origins(s) == {bare: Origin.UNMARKED, odd: Origin.UNMARKED}
+
+
+@pytest.mark.requirement("ONCE-10")
+async def test_the_question_and_the_preflight_say_where_a_marked_machine_comes_from() -> None:
+    async with stack() as lost:
+        _, [machine] = await lost.ready()
+        env = lost.world.instances[machine].env
+        lost.clock.advance(3600)
+        copy = stranger(lost, env=dict(env))
+        async with colleague(lost) as s:
+            for words in (text_of(await s.client.call_tool("preflight", {})), await question(s)):
+                assert words.count("another ledger of vastai-workflow") == 2
+        for words in (text_of(await lost.client.call_tool("preflight", {})), await question(lost)):
+            assert f"{copy} 'mine'" in words
+            assert words.count("a copy of our mark") == 1
+
+
+async def question(s: Stack) -> str:
+    [asked] = (await s.call("propose_fields"))["questions"]
+    return asked

@@ -15,6 +15,22 @@ from vastai_workflow.steps.deps import Deps
 LABEL_CAP = 60
 
 
+class Origin(StrEnum):
+    """Where a machine comes from, as far as its mark tells. Only `ours` is ever ended without being asked."""
+
+    OURS = "ours"
+    COPIED_MARK = "copied mark"
+    """Of an order on record that can't have made it: a template or a re-rent copied the mark."""
+
+    NOT_ON_RECORD = "not on record"
+    """Our ledger's mark without an order here: a restored older copy, or another copy of the ledger at work."""
+
+    ANOTHER_LEDGER = "another ledger"
+    """A colleague's, or one of ours that was lost."""
+
+    UNMARKED = "unmarked"
+
+
 @dataclass(frozen=True, slots=True)
 class ActiveInstance:
     """One machine of the account. `order` is its order where this server's ledger has one, also after its end."""
@@ -23,6 +39,7 @@ class ActiveInstance:
     state: State
     burn: Rate
     order: Order | None
+    origin: Origin = Origin.UNMARKED
 
     @property
     def label(self) -> str:
@@ -38,14 +55,15 @@ class ActiveInstance:
 async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
     """Join a complete list with the ledger."""
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
-    return tuple(_active(item, orders.get(marked_by(item, deps.store.store_ids) or "")) for item in instances)
+    return tuple(_active(item, orders, deps.store.store_ids) for item in instances)
 
 
-def _active(instance: Instance, order: Order | None) -> ActiveInstance:
+def _active(instance: Instance, orders: Mapping[str, Order], store_ids: tuple[str, ...]) -> ActiveInstance:
+    order = orders.get(marked_by(instance, store_ids) or "")
     state = condition(instance).state
     burn = burn_rate(instance, gpu_billed=state in BILLS_GPU)
     mine = order if order is not None and order.instance_id == instance.id else None
-    return ActiveInstance(instance, state, burn, mine)
+    return ActiveInstance(instance, state, burn, mine, origin(instance, orders, store_ids))
 
 
 def committed(active: Sequence[ActiveInstance]) -> Rate:
@@ -66,22 +84,6 @@ def made_by(instance: Instance, order: Order, store_ids: tuple[str, ...]) -> boo
 def marked_by(instance: Instance, store_ids: tuple[str, ...]) -> str | None:
     """The order id that an instance carries, if this ledger made it."""
     return order_of_marker(instance.order_marker, store_ids)
-
-
-class Origin(StrEnum):
-    """Where a machine comes from, as far as its mark tells. Only `ours` is ever ended without being asked."""
-
-    OURS = "ours"
-    COPIED_MARK = "copied mark"
-    """Of an order on record that can't have made it: a template or a re-rent copied the mark."""
-
-    NOT_ON_RECORD = "not on record"
-    """Our ledger's mark without an order here: a restored older copy, or another copy of the ledger at work."""
-
-    ANOTHER_LEDGER = "another ledger"
-    """A colleague's, or one of ours that was lost."""
-
-    UNMARKED = "unmarked"
 
 
 def origin(instance: Instance, orders: Mapping[str, Order], store_ids: tuple[str, ...]) -> Origin:

@@ -197,7 +197,7 @@ def _questions(proposal: "dialog.Proposal") -> list[str]:
         return [agreed.FIELDS[name].ask.capitalize() for name in needed]
     questions: list[str] = []
     if look.outlook is not None and "label" in workflow.fields and "max_price_per_hour" in workflow.fields:
-        words = [f"{a.instance.id} {a.label!r} at {a.burn}" for a in look.active]
+        words = [f"{a.instance.id} {a.label!r} at {a.burn}{render.whose_words(a)}" for a in look.active]
         questions.append(wording.rent_question(workflow, look.outlook, look.chosen, look.account, words))
     return questions
 
