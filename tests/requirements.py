@@ -94,6 +94,12 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
     "SSH-8": "A real OpenSSH server is judged rightly behind a banner, a talking login and a program that goes on.",
     "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
+    # The audit trail
+    "AUDIT-1": "Every yes, order, destroy and refusal is on record with who, what, digest and when.",
+    "AUDIT-2": "The audit trail is only added to, and a ledger of an older version gets one.",
+    "AUDIT-3": "No key and no secret value is on the audit trail, whatever an agent passes.",
+    "AUDIT-4": "An audit trail that can't be written stops no release and no refusal.",
+    "AUDIT-5": "vastai-workflow log shows the trail, whole or of a workflow, in 100 columns or as lines of JSON.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

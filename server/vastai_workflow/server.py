@@ -19,8 +19,13 @@ from pydantic import ValidationError
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.tools import dialog, machines, renting, reports
+from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.schema import slim
-from vastai_workflow.tools.surface import App, Tool
+from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
+
+with on_first_use():
+    from vastai_workflow.domain import audit
+    from vastai_workflow.steps import audit as trail
 
 if TYPE_CHECKING:
     from vastai_workflow.steps.deps import Deps
@@ -55,9 +60,12 @@ class WorkflowServer(MCPServer[App]):
             await self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
         except WorkflowError as error:
-            return refused(error)
+            refusal = error
         except ToolError as wrapped:
-            return refused(_translated(name, wrapped))
+            refusal = _translated(name, wrapped)
+        if context is not None:
+            await _put_on_record(name, arguments, context, refusal)
+        return refused(refusal)
 
     async def _check_names(self, name: str, arguments: dict[str, Any]) -> None:
         tool = next((tool for tool in await super().list_tools() if tool.name == name), None)
@@ -98,6 +106,20 @@ def build_server(
     for tool in TOOLS:
         server.add_tool(tool.function, title=tool.title, annotations=tool.annotations)
     return server
+
+
+async def _put_on_record(
+    name: str, arguments: dict[str, Any], context: Context[App, Any], refusal: WorkflowError
+) -> None:
+    """The refusal on the audit trail; whatever fails there leaves the refusal as it is."""
+    if refusal.code == "store_unavailable":
+        return
+    try:
+        deps, caller = await deps_of(context), caller_of(context)
+        event = audit.refused(name, arguments, refusal, owner=caller.owner, by=caller.called, at=deps.clock.now())
+        await trail.record(deps, [event])
+    except Exception as error:  # noqa: BLE001 # the boundary: a refusal is told, whatever else is broken
+        _log.warning("a refusal is not on the audit trail (%s)", type(error).__name__)
 
 
 def refused(error: WorkflowError) -> CallToolResult:

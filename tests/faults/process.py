@@ -18,6 +18,7 @@ from mcp.client import Client
 from starlette.applications import Starlette
 
 from tests.stack import FixedKeys, ShortcutProber
+from vastai_workflow.domain.audit import AuditEvent
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Workflow
@@ -368,6 +369,12 @@ class _Ledger(_Port):
     async def keep_window(self, window: Window) -> None:
         async with self._writing("window") as kept:
             await kept.keep_window(window)
+
+    async def record(self, events: Sequence[AuditEvent]) -> None:
+        await self._kept.record(events)
+
+    async def trail(self, workflow_id: str | None = None) -> tuple[AuditEvent, ...]:
+        return await self._kept.trail(workflow_id)
 
     @asynccontextmanager
     async def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AsyncGenerator[None]:

@@ -10,6 +10,7 @@ COMMANDS = {
     "simulate": "the Vast.ai market on this machine, for trying and testing",
     "demo": "the main job, from the first question to the verified end, on a simulated market",
     "settle": "find out what became of every order, and say what is still unknown",
+    "log": "every yes, order, destroy and refusal on record, the newest last",
     "doctor": "check settings, key, account, SSH key and ledger",
 }
 

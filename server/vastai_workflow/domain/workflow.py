@@ -28,11 +28,12 @@ class _Value(BaseModel):
 
 
 class FieldState(_Value):
-    """One field: its value in canonical JSON form, and whether the user said yes to it."""
+    """One field: its value in canonical JSON form, and whether the user said yes to it (`by`: whose yes)."""
 
     value: Any
     status: Literal["proposed", "confirmed"] = "proposed"
     source: Literal["default", "given", "account", "plan"] = "default"
+    by: str | None = None
 
 
 class ChosenKey(_Value):

@@ -40,6 +40,11 @@ class Caller:
         """Whose yes it is when the agent reports it."""
         return f"relayed by {self.name}"
 
+    @property
+    def called(self) -> str:
+        """Whose call it is."""
+        return f"called by {self.name}"
+
 
 async def owned(deps: Deps, caller: Caller, workflow_id: str) -> Workflow:
     """The caller's workflow; another's is as unknown as one that never was."""

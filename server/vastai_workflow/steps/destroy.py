@@ -9,6 +9,7 @@ from vastai_workflow.domain.lifecycle import State
 from vastai_workflow.domain.money import Usd
 from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.audit import on_request
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ending import (
     CALL_BUDGET_S,
@@ -55,7 +56,8 @@ async def destroy_instances(
     deadline = deps.clock.now() + CALL_BUDGET_S
     targets = [await _target(deps, i, active.get(i)) for i in ids]
     worth = [target for target in targets if target.worth]
-    looks = await end_all(deps, opened.market, worth, deadline, reason=ON_REQUEST)
+    sender = on_request(caller, workflow_id)
+    looks = await end_all(deps, opened.market, worth, deadline, sender, reason=ON_REQUEST)
     return tuple([await _told(deps, target, looks.get(target.instance_id)) for target in targets])
 
 

@@ -86,7 +86,7 @@ async def confirm(
         raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
     known = await known_sources(deps, caller)
     if not _readable(workflow, known):
-        return await _confirm_key_source(deps, workflow, names, known)
+        return await _confirm_key_source(deps, workflow, caller, names, known)
     if names is None and not workflow.price_shown:
         raise _price_not_shown(workflow)
 
@@ -103,7 +103,7 @@ def _agreed(
 ) -> Workflow:
     now = deps.clock.now()
     states = {
-        name: state.model_copy(update={"status": "confirmed"}) if names is None or name in names else state
+        name: _confirmed(state, caller) if names is None or name in names else state
         for name, state in workflow.fields.items()
     }
     workflow = workflow.with_(fields=states)
@@ -204,7 +204,7 @@ def _words(name: str, values: Mapping[str, Any]) -> Any:
 
 
 async def _confirm_key_source(
-    deps: Deps, workflow: Workflow, names: Sequence[str] | None, known: frozenset[str]
+    deps: Deps, workflow: Workflow, caller: Caller, names: Sequence[str] | None, known: frozenset[str]
 ) -> Proposal:
     if names is None or list(names) != [_KEY_FIELD]:
         raise Refusal(
@@ -214,7 +214,7 @@ async def _confirm_key_source(
             next_call=_confirm_source_call(workflow),
         )
     states = dict(workflow.fields)
-    states[_KEY_FIELD] = states[_KEY_FIELD].model_copy(update={"status": "confirmed"})
+    states[_KEY_FIELD] = _confirmed(states[_KEY_FIELD], caller)
     confirmed = workflow.with_(fields=states)
     source: str = confirmed.value(_KEY_FIELD)
     return await _looked(deps, workflow.workflow_id, confirmed, known | {source})
@@ -351,6 +351,10 @@ def _set(before: FieldState | None, value: Any, source: str) -> FieldState:
     if before is not None and before.value == value:
         return before if before.source == source else before.model_copy(update={"source": source})
     return FieldState.model_validate({"value": value, "source": source})
+
+
+def _confirmed(state: FieldState, caller: Caller) -> FieldState:
+    return state.model_copy(update={"status": "confirmed", "by": caller.relayed})
 
 
 def _check_cap(deps: Deps, ceiling: str | None) -> None:

@@ -5,11 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.errors import ProviderError
 from vastai_workflow.domain.ledger import IllegalMoveError, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
+from vastai_workflow.steps.audit import Sender, by_itself, end_event, record
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, made_by
 from vastai_workflow.steps.ports import Market
@@ -21,6 +23,7 @@ NOT_AS_AGREED: Final = "not as agreed"
 """How the reason begins for which a machine was released that is not what was agreed."""
 
 CAME_LATE: Final = "it came late, beyond what was agreed"
+DOUBLE: Final = "more than was agreed: its order has, or had, another machine"
 SHORT_FLEET: Final = "all or nothing: the others did not come"
 ON_REQUEST: Final = "destroyed on request"
 ELSEWHERE: Final = "ended elsewhere, not by this server"
@@ -68,16 +71,17 @@ async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) ->
         return "unknown"  # another machine under this id: not touched
     known = listed is not None or (await deps.store.window(order.instance_id)).seen_at > 0
     target = Target(order.instance_id, None, (order,), listed_by(order, known=known), proven=listed is not None)
-    look = (await end_all(deps, market, [target], deps.clock.now() + CALL_BUDGET_S, reason=reason))[order.instance_id]
+    deadline = deps.clock.now() + CALL_BUDGET_S
+    look = (await end_all(deps, market, [target], deadline, by_itself(order), reason=reason))[order.instance_id]
     await record_end(deps, order, look.final, reason)
     return look.final
 
 
-async def end_double(deps: Deps, market: Market, instance: Instance) -> FinalState:
+async def end_double(deps: Deps, market: Market, instance: Instance, order: Order) -> FinalState:
     """End a machine that carries the mark of an order that has, or had, another one."""
     target = Target(instance.id, None, (), 0.0, proven=True)
     deadline = deps.clock.now() + CALL_BUDGET_S
-    return (await end_all(deps, market, [target], deadline, reason=""))[instance.id].final
+    return (await end_all(deps, market, [target], deadline, by_itself(order), reason=DOUBLE))[instance.id].final
 
 
 def listed_by(order: Order, *, known: bool) -> float:
@@ -97,12 +101,27 @@ async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, c
 
 
 async def end_all(
-    deps: Deps, market: Market, targets: Sequence[Target], deadline: float, *, reason: str
+    deps: Deps, market: Market, targets: Sequence[Target], deadline: float, sender: Sender, *, reason: str
 ) -> dict[int, Look]:
     """DELETE each and look, then those that are left again, in turn: one that is stuck keeps nobody waiting.
 
-    Gone is absent from its own page and from a complete list, read with the renting account's key.
+    Gone is absent from its own page and from a complete list, read with the renting account's key. Who asked for it and
+    what came of it are on the audit trail.
     """
+    await record(
+        deps, [end_event(deps, Kind.DESTROY, sender, item.instance_id, item.orders, reason) for item in targets]
+    )
+    looks = await _ended(deps, market, targets, deadline, reason)
+    seen = [(item, looks[item.instance_id]) for item in targets if item.instance_id in looks]
+    await record(
+        deps, [end_event(deps, Kind.ENDED, sender, item.instance_id, item.orders, look.final) for item, look in seen]
+    )
+    return looks
+
+
+async def _ended(
+    deps: Deps, market: Market, targets: Sequence[Target], deadline: float, reason: str
+) -> dict[int, Look]:
     looks: dict[int, Look] = {}
     pending = list(targets)
     while pending:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from vastai_workflow.domain.audit import AuditEvent
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import (
     Account,
@@ -191,7 +192,10 @@ class Store(Protocol):
         ...
 
     async def change_workflow(self, workflow_id: str, change: Callable[[Workflow], Workflow]) -> Workflow:
-        """Read, change and write in one transaction; `change` is pure and may raise (then nothing is written)."""
+        """Read, change and write in one transaction; `change` is pure and may raise (then nothing is written).
+
+        A yes that the change gives or spends is on the audit trail with it (`domain.audit.noticed`).
+        """
         ...
 
     async def add_orders(self, orders: Sequence[Order]) -> None:
@@ -223,6 +227,14 @@ class Store(Protocol):
 
     async def keep_window(self, window: Window) -> None:
         """Keep a readiness window."""
+        ...
+
+    async def record(self, events: Sequence[AuditEvent]) -> None:
+        """Add to the audit trail, from which nothing is ever taken."""
+        ...
+
+    async def trail(self, workflow_id: str | None = None) -> tuple[AuditEvent, ...]:
+        """The audit trail with the orders' own events in it, all or a workflow's, oldest first."""
         ...
 
     def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AbstractAsyncContextManager[None]:

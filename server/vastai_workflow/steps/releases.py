@@ -54,7 +54,7 @@ class Work:
 
 async def release_double(work: Work, order: Order, instance: Instance) -> None:
     """A second machine of one order, made by the same request: ours, and more than was agreed."""
-    ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance)
+    ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
     _told(work, order, instance.id, f"order {order.order_id} made a second machine {instance.id}", ended)
 
 
@@ -66,7 +66,7 @@ async def release_again(work: Work, order: Order, instance: Instance) -> None:
     if order.reason == ELSEWHERE:
         work.tell(f"{shown}. Ask the user: keep it or destroy it?")
         return
-    ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance)
+    ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
     _told(work, order, instance.id, shown, ended)
 
 

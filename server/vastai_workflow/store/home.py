@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vastai_workflow.domain.audit import THIS_SERVER, AuditEvent, Kind
+from vastai_workflow.store.trail import append
+
 MOVED: Final = "the ledger was moved, copied or restored: what was planned before is not sent from here"
 """The reason on record of an order that was dropped for that."""
 
@@ -143,3 +146,5 @@ def _leave_behind(connection: sqlite3.Connection, now: float) -> None:
         " WHERE json_array_length(body, '$.confirmations') > 0",
         values,
     )
+    moved = AuditEvent(at=now, kind=Kind.MOVED, owner="", by=THIS_SERVER, what=f"{MOVED}; every yes has ended")
+    append(connection, [moved])

@@ -7,10 +7,21 @@ from typing import Final
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import OrderState
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Kept in `PRAGMA user_version`; an older program refuses a newer ledger."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in OrderState)
+
+_AUDIT: Final = (
+    # order_events: how many of them were written before this one; an order's moves stand only there
+    """CREATE TABLE audit_events (
+        seq INTEGER PRIMARY KEY, order_events INTEGER NOT NULL, workflow_id TEXT, body TEXT NOT NULL)""",
+    "CREATE INDEX audit_of_workflow ON audit_events (workflow_id)",
+    """CREATE TRIGGER audit_stays BEFORE DELETE ON audit_events
+        BEGIN SELECT RAISE(ABORT, 'audit events are never deleted'); END""",
+    """CREATE TRIGGER audit_keeps BEFORE UPDATE ON audit_events
+        BEGIN SELECT RAISE(ABORT, 'audit events are never changed'); END""",
+)
 
 _STATEMENTS: Final = (
     # a row for each id that the ledger ever had, newest last, with where it lived then
@@ -34,11 +45,13 @@ _STATEMENTS: Final = (
         BEGIN SELECT RAISE(ABORT, 'order events are never deleted'); END""",
     """CREATE TRIGGER events_keep BEFORE UPDATE ON order_events
         BEGIN SELECT RAISE(ABORT, 'order events are never changed'); END""",
+    *_AUDIT,
 )
 
 
-_MIGRATIONS: Final[Mapping[int, str]] = {
-    1: "ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''",
+_MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
+    1: ("ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''",),
+    2: _AUDIT,
 }
 """What makes the next version of each older one."""
 
@@ -55,7 +68,8 @@ def make_or_check(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
     elif version in _MIGRATIONS:
         for older in range(version, VERSION):
-            connection.execute(_MIGRATIONS[older])
+            for statement in _MIGRATIONS[older]:
+                connection.execute(statement)
     elif version != VERSION:
         raise _unfit(version)
     connection.execute(f"PRAGMA user_version = {VERSION}")

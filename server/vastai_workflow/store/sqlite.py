@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from anyio import lowlevel, to_thread
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from vastai_workflow.domain.errors import LocalError, Refusal
+from vastai_workflow.domain.audit import AuditEvent, noticed
+from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.ports import Clock, Window
+from vastai_workflow.store import trail
 from vastai_workflow.store.database import BUSY_S, Database
 from vastai_workflow.store.home import Machine
 from vastai_workflow.store.locks import locks_in, locks_of_this_store, one_renter
+from vastai_workflow.store.reading import parsed
 
 _Result = TypeVar("_Result")
 
@@ -89,6 +92,7 @@ class SqliteStore:
                 "INSERT INTO workflows (id, owner, created_at, body) VALUES (?, ?, ?, ?)",
                 (workflow.workflow_id, workflow.owner, workflow.created_at, workflow.model_dump_json()),
             )
+            trail.append(connection, noticed(None, workflow, self._clock.now()))
 
         await self._write(add)
 
@@ -101,12 +105,15 @@ class SqliteStore:
 
         def read(connection: sqlite3.Connection) -> tuple[Workflow, ...]:
             rows = connection.execute("SELECT id, body FROM workflows WHERE owner = ? ORDER BY seq DESC", (owner,))
-            return tuple(_parsed(Workflow.model_validate_json, body, f"workflow {name}") for name, body in rows)
+            return tuple(parsed(Workflow.model_validate_json, body, f"workflow {name}") for name, body in rows)
 
         return await self._read(read)
 
     async def change_workflow(self, workflow_id: str, change: Callable[[Workflow], Workflow]) -> Workflow:
-        """Read, change and write in one transaction; Refusal `workflow_unknown`, or whatever `change` raises."""
+        """Read, change and write in one transaction; Refusal `workflow_unknown`, or whatever `change` raises.
+
+        A yes that the change gives or spends is on the audit trail with it.
+        """
 
         def replace(connection: sqlite3.Connection) -> Workflow:
             found = _workflow(connection, workflow_id)
@@ -114,10 +121,11 @@ class SqliteStore:
                 raise Refusal("workflow_unknown", "there is no workflow with this id")
             body = change(found).model_dump_json()
             # read back before it is kept: what can't be read again must not replace what can
-            changed = _parsed(Workflow.model_validate_json, body, f"workflow {workflow_id}")
+            changed = parsed(Workflow.model_validate_json, body, f"workflow {workflow_id}")
             connection.execute(
                 "UPDATE workflows SET owner = ?, body = ? WHERE id = ?", (changed.owner, body, workflow_id)
             )
+            trail.append(connection, noticed(found, changed, self._clock.now()))
             return changed
 
         return await self._write(replace)
@@ -170,7 +178,7 @@ class SqliteStore:
 
         def read(connection: sqlite3.Connection) -> tuple[Order, ...]:
             rows = connection.execute(_ORDERS, wanted)
-            return tuple(_parsed(Order.model_validate_json, body, f"order {name}") for name, body in rows)
+            return tuple(parsed(Order.model_validate_json, body, f"order {name}") for name, body in rows)
 
         return await self._read(read)
 
@@ -192,7 +200,7 @@ class SqliteStore:
 
         def read(connection: sqlite3.Connection) -> Window:
             row = connection.execute("SELECT body FROM windows WHERE instance_id = ?", (instance_id,)).fetchone()
-            return _parsed(_WINDOW.validate_json, row[0], f"window {instance_id}") if row else Window(instance_id)
+            return parsed(_WINDOW.validate_json, row[0], f"window {instance_id}") if row else Window(instance_id)
 
         return await self._read(read)
 
@@ -207,6 +215,14 @@ class SqliteStore:
 
         await self._write(keep)
 
+    async def record(self, events: Sequence[AuditEvent]) -> None:
+        """Add to the audit trail."""
+        await self._write(lambda connection: trail.append(connection, events))
+
+    async def trail(self, workflow_id: str | None = None) -> tuple[AuditEvent, ...]:
+        """The audit trail with the orders' events in it, oldest first."""
+        return await self._read(lambda connection: trail.read(connection, workflow_id))
+
     def account_lock(self, account_id: int, *, wait_s: float = 10.0) -> AbstractAsyncContextManager[None]:
         """One renter per account over all processes on this store; Refusal `account_busy` after `wait_s` seconds."""
         return one_renter(self._take_lock, account_id, clock=self._clock, wait_s=wait_s)
@@ -216,7 +232,7 @@ class SqliteStore:
             row = connection.execute("SELECT body FROM orders WHERE order_id = ?", (order_id,)).fetchone()
             if row is None:
                 raise Refusal("invalid_argument", f"got order {order_id[:40]!r}, allowed one that the ledger holds")
-            before = _parsed(Order.model_validate_json, row[0], f"order {order_id}")
+            before = parsed(Order.model_validate_json, row[0], f"order {order_id}")
             after = change(before)
             connection.execute(
                 "UPDATE orders SET state = ?, instance_id = ?, body = ? WHERE order_id = ?",
@@ -256,7 +272,7 @@ class SqliteStore:
 
 def _workflow(connection: sqlite3.Connection, workflow_id: str) -> Workflow | None:
     row = connection.execute("SELECT body FROM workflows WHERE id = ?", (workflow_id,)).fetchone()
-    return _parsed(Workflow.model_validate_json, row[0], f"workflow {workflow_id}") if row else None
+    return parsed(Workflow.model_validate_json, row[0], f"workflow {workflow_id}") if row else None
 
 
 def _event(order_id: str, was: str | None, state: str, at: float, facts: str) -> OrderEvent:
@@ -265,18 +281,5 @@ def _event(order_id: str, was: str | None, state: str, at: float, facts: str) ->
         was=None if was is None else OrderState(was),
         state=OrderState(state),
         at=at,
-        facts=_parsed(OrderFacts.model_validate_json, facts, f"history of order {order_id}"),
+        facts=parsed(OrderFacts.model_validate_json, facts, f"history of order {order_id}"),
     )
-
-
-def _parsed(parse: Callable[[str], _Result], body: str, what: str) -> _Result:
-    try:
-        return parse(body)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        # from None: pydantic's own message repeats the values, and some of them are secrets
-        raise LocalError(
-            "store_unavailable",
-            f"the ledger's {what} can't be read, at {where or 'its start'}",
-            next_step="use the version of vastai-workflow that wrote it, or restore the ledger from a copy",
-        ) from None

@@ -1,0 +1,192 @@
+"""The audit trail of real dialogs: who said yes to what, what was refused and ended, and no secret in it."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.stack import ERAS, Era, Stack, stack
+from tests.tools.acts import arm, follow, planned, stranger
+from vastai_workflow.domain.audit import THIS_SERVER, AuditEvent, Kind
+from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.simulator.clock import VirtualClock
+from vastai_workflow.store.sqlite import SqliteStore
+
+TOKEN = "hf_a_secret_value_of_the_user"
+
+
+async def of_kind(s: Stack, *kinds: Kind) -> list[AuditEvent]:
+    return [event for event in await s.deps.store.trail() if event.kind in kinds]
+
+
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_from_the_first_refusal_to_the_end_everything_is_on_the_trail_with_who_and_digest(era: Era) -> None:
+    async with stack(era=era) as s:
+        await s.refusal("create_instances", workflow_id="wf_none", plan_id="p_none")
+        proposal = await s.call("propose_fields")
+        workflow_id, digest = proposal["workflow_id"], proposal["digest"]
+        await s.refusal("confirm_fields", workflow_id=workflow_id, digest="0" * 16)
+        await s.call("confirm_fields", workflow_id=workflow_id, digest=digest)
+        plan = await s.call("find_offers", workflow_id=workflow_id)
+        made = await s.call("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
+        machine = made["orders"][0]["instance_id"]
+        await s.call("destroy_instances", instance_ids=[machine])
+        trail = await s.deps.store.trail()
+        first, mismatch, confirmed, *orders = [event for event in trail if event.kind is not Kind.ENDED]
+        [ended] = [event for event in trail if event.kind is Kind.ENDED]
+        assert (first.kind, first.code, first.workflow_id) == (Kind.REFUSED, "workflow_unknown", "wf_none")
+        assert (first.purpose, first.by, first.owner) == ("create_instances", "called by mcp", "local")
+        assert (mismatch.code, mismatch.digest, mismatch.workflow_id) == ("digest_mismatch", "0" * 16, workflow_id)
+        assert (confirmed.digest, confirmed.by, confirmed.purpose) == (digest, "relayed by mcp", "rent")
+        assert {event.digest for event in orders if event.kind is Kind.ORDER} == {digest}
+        assert [event.code or event.kind for event in orders if "noted" not in event.code] == [
+            *("planned", "planned -> sent", "sent -> rented", "destroy", "rented -> released"),
+        ]
+        assert (ended.instance_ids, ended.by, ended.what, ended.workflow_id) == (
+            *((machine,), "called by mcp", "gone"),
+            workflow_id,
+        )
+        assert trail[1:] == await s.deps.store.trail(workflow_id)
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_machine_that_is_not_ours_is_on_the_trail_from_the_question_to_its_end() -> None:
+    async with stack() as s:
+        machine = stranger(s)
+        await follow(s, await s.refusal("destroy_instances", instance_ids=[machine]))
+        await s.call("destroy_instances", instance_ids=[machine])
+        trail = await s.deps.store.trail()
+        assert [event.code or event.kind for event in trail] == [
+            *("purpose_not_confirmed", "confirmed", "used", "destroy", "ended"),
+        ]
+        assert {event.instance_ids for event in trail} == {(machine,)}
+        assert len({event.digest for event in trail[:3]}) == 1
+        assert len({event.workflow_id for event in trail[:3]}) == 1
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_what_this_server_takes_back_by_itself_is_on_the_trail_as_its_own_act() -> None:
+    async with stack() as s:
+        arm(s, "double_effect", operation="create")
+        arguments = await planned(s)
+        await s.call("create_instances", **arguments)
+        s.clock.advance(10)
+        await s.call("wait_until_ready", workflow_id=arguments["workflow_id"])
+        asked, ended = await of_kind(s, Kind.DESTROY, Kind.ENDED)
+        assert (asked.by, asked.workflow_id, ended.by) == (THIS_SERVER, arguments["workflow_id"], THIS_SERVER)
+        assert "more than was agreed" in asked.what
+        assert ended.what == "gone"
+        assert asked.instance_ids == ended.instance_ids
+        assert asked.instance_ids[0] not in s.running()
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_an_end_that_was_not_seen_is_not_called_gone() -> None:
+    async with stack() as s:
+        _, machines = await s.rented()
+        arm(s, "destroy_ignored", operation="destroy", times=30)
+        await s.call("destroy_instances", instance_ids=machines)
+        assert [event.what for event in await of_kind(s, Kind.ENDED)] == ["still there"]
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_machine_that_is_kept_by_a_later_word_is_on_the_trail() -> None:
+    async with stack() as s:
+        arguments = await planned(s)
+        machine = stranger(s)
+        await s.refusal("create_instances", **arguments)
+        await s.call(
+            "confirm_fields",
+            workflow_id=arguments["workflow_id"],
+            digest=(await s.call("propose_fields", workflow_id=arguments["workflow_id"]))["digest"],
+        )
+        events = await s.deps.store.trail(arguments["workflow_id"])
+        assert [event.code or event.kind for event in events] == [
+            *("confirmed", "unacknowledged_instances", "confirmed"),
+        ]
+        assert f"besides {machine}" in events[-1].what
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_another_clients_guess_at_a_workflow_is_on_its_trail_under_the_guesser() -> None:
+    async with stack() as s:
+        workflow_id = await s.agreed()
+        kept = await s.deps.store.workflow(workflow_id)
+        assert kept is not None
+        await s.deps.store.change_workflow(workflow_id, lambda w: w.with_(owner="ada"))
+        await s.refusal("find_offers", workflow_id=workflow_id)
+        last = (await s.deps.store.trail(workflow_id))[-1]
+        assert (last.owner, last.code) == ("local", "workflow_unknown")
+
+
+@pytest.mark.requirement("AUDIT-3")
+@pytest.mark.parametrize("era", ERAS)
+async def test_no_key_and_no_secret_value_is_on_the_trail_wherever_an_agent_puts_it(era: Era) -> None:
+    async with stack(era=era) as s:
+        key = s.world.api_key
+        wrong: Sequence[tuple[str, dict[str, object]]] = (
+            ("propose_fields", {"api_key_source": key}),
+            ("propose_fields", {"api_key_source": f"file:{key}"}),
+            ("propose_fields", {"gpu_name": {"key": key}}),
+            ("propose_fields", {"workflow_id": key}),
+            ("propose_fields", {key: key}),
+            ("propose_fields", {"env": f"TOKEN={TOKEN}"}),
+            ("propose_fields", {"env": {"VASTAI_WORKFLOW_X": TOKEN}}),
+            ("propose_fields", {"count": key}),
+            ("confirm_fields", {"workflow_id": "wf_x", "digest": key}),
+            ("destroy_instances", {"instance_ids": [key]}),
+            ("create_instances", {"workflow_id": key[:40], "plan_id": key}),
+            (key, {}),
+        )
+        for tool, arguments in wrong:
+            assert (await s.client.call_tool(tool, arguments)).is_error
+        arguments = await planned(s, env={"HF_TOKEN": TOKEN}, onstart=f"export T={TOKEN}")
+        await s.refusal("confirm_fields", workflow_id=arguments["workflow_id"], digest=key)
+        await s.refusal("create_instances", workflow_id=arguments["workflow_id"], plan_id=key)
+        arm(s, "html_body")
+        await s.call("create_instances", **arguments)
+        trail = await s.deps.store.trail()
+        assert len(trail) >= len(wrong) + 4
+        text = "".join(event.model_dump_json() for event in trail)
+        assert key[:32] not in text
+        assert TOKEN not in text
+
+
+class Unwritable(SqliteStore):
+    """A ledger whose audit trail can't be written, each time for another reason."""
+
+    def __init__(self, clock: VirtualClock, error: Exception) -> None:
+        super().__init__(":memory:", clock=clock)
+        self.error = error
+        self.tried = 0
+
+    async def record(self, events: Sequence[AuditEvent]) -> None:  # noqa: ARG002 # the port's
+        self.tried += 1
+        raise self.error
+
+
+@pytest.mark.requirement("AUDIT-4")
+@pytest.mark.parametrize("error", [LocalError("store_unavailable", "the disk is full"), OSError("no space")], ids=str)
+async def test_a_trail_that_can_not_be_written_leaves_a_refusal_as_it_is(error: Exception) -> None:
+    clock = VirtualClock()
+    store = Unwritable(clock, error)
+    async with stack(clock=clock, store=store) as s:
+        refusal = await s.refusal("create_instances", workflow_id="wf_none", plan_id="p_none")
+        assert refusal["code"] == "workflow_unknown"
+        assert store.tried == 1
+
+
+@pytest.mark.requirement("AUDIT-4")
+async def test_a_trail_that_can_not_be_written_stops_no_release_and_no_destroy() -> None:
+    clock = VirtualClock()
+    store = Unwritable(clock, LocalError("store_unavailable", "the disk is full"))
+    async with stack(clock=clock, store=store) as s:
+        arm(s, "double_effect", operation="create")
+        workflow_id, machines = await s.rented()
+        s.clock.advance(10)
+        await s.call("wait_until_ready", workflow_id=workflow_id)
+        assert s.running() == machines
+        ended = await s.call("destroy_instances", instance_ids=machines)
+        assert [row["final_state"] for row in ended["instances"]] == ["gone"]
+        assert s.running() == []
+        assert store.tried == 4
