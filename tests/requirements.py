@@ -100,6 +100,11 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "AUDIT-3": "No key and no secret value is on the audit trail, whatever an agent passes.",
     "AUDIT-4": "An audit trail that can't be written stops no release and no refusal.",
     "AUDIT-5": "vastai-workflow log shows the trail, whole or of a workflow, in 100 columns or as lines of JSON.",
+    # Prompts and resources
+    "PROMPT-1": "Each action of the dialog has a short prompt that leads an agent through the tools as they are.",
+    "PROMPT-2": "What a user fills in is one clean line of data, and what no prompt takes is refused.",
+    "RESOURCE-1": "SKILL.md and its references are resources in both eras, byte for byte, and nothing else is.",
+    "RESOURCE-2": "The skills extension lists the skill with its head and a digest of every file.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

@@ -9,16 +9,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mcp.server import MCPServer
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.prompts import Prompt
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from mcp.types import Resource as ListedResource
 from mcp.types import Tool as ListedTool
 from pydantic import ValidationError
 
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.tools import dialog, machines, renting, reports
+from vastai_workflow.tools import dialog, machines, prompts, renting, reports, skill
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.schema import slim
 from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 NAME: Final = "vastai-workflow"
 REFUSAL_META: Final = f"{NAME}/refusal"
 TOOLS: Final[tuple[Tool, ...]] = (*dialog.TOOLS, *renting.TOOLS, *machines.TOOLS, *reports.TOOLS)
+
+_SAME_FOR_ALL: Final[tuple[CacheableMethod, ...]] = (
+    *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+)
 
 INSTRUCTIONS: Final = (
     "Rents GPUs on Vast.ai. Order: propose_fields, ask the user its question, confirm_fields with the digest, "
@@ -51,6 +57,10 @@ class WorkflowServer(MCPServer[App]):
         return [
             tool.model_copy(update={"input_schema": slim(tool.input_schema)}) for tool in await super().list_tools()
         ]
+
+    async def list_resources(self) -> list[ListedResource]:
+        """The resources; the skill's files say what is in them."""
+        return [skill.described(item) for item in await super().list_resources()]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
@@ -101,10 +111,13 @@ def build_server(
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         log_level=log_level,
-        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+        extensions=[skill.Skills()],
+        cache_hints=dict.fromkeys(_SAME_FOR_ALL, CacheHint(ttl_ms=3_600_000, scope="public")),
     )
     for tool in TOOLS:
         server.add_tool(tool.function, title=tool.title, annotations=tool.annotations)
+    for prompt in prompts.PROMPTS:
+        server.add_prompt(Prompt.from_function(prompt.function, name=prompt.name, title=prompt.title))
     return server
 
 

@@ -46,3 +46,10 @@ def test_a_scenario_passes(node: NodePackages, address: str, specification: str,
     done = node.run("conformance", "server", "--url", address, "--scenario", scenario, "--spec-version", specification)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ", 0 failed, 0 warnings" in done.stdout, "it ran, and was not skipped"
+
+
+@pytest.mark.parametrize("scenario", ["sep-2640-skills-enumeration", "sep-2640-skills-manifest"])
+def test_the_skills_extension_passes(node: NodePackages, address: str, scenario: str) -> None:
+    done = node.run("conformance", "server", "--url", address, "--scenario", scenario)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 0 failed, 0 warnings" in done.stdout, "it ran, and was not skipped"

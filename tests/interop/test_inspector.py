@@ -8,7 +8,8 @@ import pytest
 
 from tests.interop.node import NodePackages
 
-pytestmark = [pytest.mark.interop, pytest.mark.parametrize("era", ["legacy", "modern"])]
+pytestmark = pytest.mark.interop
+in_both_eras = pytest.mark.parametrize("era", ["legacy", "modern"])
 
 SERVER = (sys.executable, "-m", "vastai_workflow", "serve", "--simulate")
 TOOL_ERROR = 5
@@ -20,12 +21,14 @@ def inspect(node: NodePackages, era: str, *arguments: str) -> tuple[int, dict[st
     return done.returncode, json.loads(done.stdout)["result"], done.stderr
 
 
+@in_both_eras
 def test_the_strict_look_at_the_tools_finds_nothing(node: NodePackages, era: str) -> None:
     code, result, complaints = inspect(node, era, "--method", "tools/list", "--strict")
     assert (code, complaints.strip()) == (0, "")
     assert len(result["tools"]) == 15
 
 
+@in_both_eras
 def test_a_proposal_is_made(node: NodePackages, era: str) -> None:
     call = ("--method", "tools/call", "--tool-name", "propose_fields", "--tool-arg", "gpu_name=RTX 4090")
     code, result, _ = inspect(node, era, *call)
@@ -34,6 +37,7 @@ def test_a_proposal_is_made(node: NodePackages, era: str) -> None:
     assert "Ask the user: Rent 1 machine" in result["content"][0]["text"]
 
 
+@in_both_eras
 def test_a_create_before_anything_was_agreed_is_a_tool_error_with_its_sentence(node: NodePackages, era: str) -> None:
     arguments = ("--tool-args-json", json.dumps({"workflow_id": "wf_none", "plan_id": "p_none"}))
     code, result, _ = inspect(node, era, "--method", "tools/call", "--tool-name", "create_instances", *arguments)
@@ -43,3 +47,10 @@ def test_a_create_before_anything_was_agreed_is_a_tool_error_with_its_sentence(n
     sentence, data = (block["text"] for block in result["content"])
     assert "call propose_fields" in sentence
     assert json.loads(data) == result["_meta"]["vastai-workflow/refusal"]
+
+
+def test_every_file_of_the_skill_is_what_its_digest_says(node: NodePackages) -> None:
+    verify = ("--method", "skills/list", "--verify", "--require-digests", "--protocol-era", "modern")
+    done = node.run("mcp-inspector", "--cli", *SERVER, *verify)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verified 1 skill and 7 files: no conformance errors." in done.stdout + done.stderr

@@ -101,5 +101,9 @@ def in_words(given: NextCall | None) -> str:
     """The next call in a text."""
     if given is None:
         return ""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in given.arguments.items())
-    return f"\nNext: {given.tool}({arguments})"
+    return f"\nNext: {in_call(given.tool, **given.arguments)}"
+
+
+def in_call(tool: str, **arguments: Any) -> str:
+    """A call as a text."""
+    return f"{tool}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
