@@ -94,6 +94,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
     "SSH-8": "A real OpenSSH server is judged rightly behind a banner, a talking login and a program that goes on.",
     "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
+    "SSH-10": "The first host key is on record and shown; only a recycle renews it, and no other overwrites it.",
     # The audit trail
     "AUDIT-1": "Every yes, order, destroy and refusal is on record with who, what, digest and when.",
     "AUDIT-2": "The audit trail is only added to, and a ledger of an older version gets one.",

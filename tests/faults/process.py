@@ -366,9 +366,9 @@ class _Ledger(_Port):
     async def window(self, instance_id: int) -> Window:
         return await self._kept.window(instance_id)
 
-    async def keep_window(self, window: Window) -> None:
+    async def change_window(self, instance_id: int, change: Callable[[Window], Window]) -> Window:
         async with self._writing("window") as kept:
-            await kept.keep_window(window)
+            return await kept.change_window(instance_id, change)
 
     async def record(self, events: Sequence[AuditEvent]) -> None:
         await self._kept.record(events)

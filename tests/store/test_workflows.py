@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -83,7 +84,7 @@ async def test_what_comes_out_is_what_went_in(
     if workflow.workflow_id != "w1":
         await store.add_workflow(a_workflow("w1"))
     await store.add_orders([order])
-    await store.keep_window(window)
+    await store.change_window(window.instance_id, lambda _: window)
     assert await store.workflow(workflow.workflow_id) == workflow
     assert await store.orders() == (order,)
     assert await store.window(window.instance_id) == window
@@ -142,9 +143,9 @@ async def test_the_same_workflow_is_not_added_twice(store: SqliteStore) -> None:
 
 async def test_a_window_is_fresh_until_it_is_kept_and_then_the_last_one_counts(store: SqliteStore) -> None:
     assert await store.window(5) == Window(5)
-    await store.keep_window(Window(5, tried_s=1.0))
-    await store.keep_window(Window(5, tried_s=2.5, stage="port_open", seen_running=True))
-    assert await store.window(5) == Window(5, tried_s=2.5, stage="port_open", seen_running=True)
+    await store.change_window(5, lambda window: replace(window, tried_s=window.tried_s + 1.0, seen_running=True))
+    changed = await store.change_window(5, lambda window: replace(window, tried_s=window.tried_s + 1.5))
+    assert changed == await store.window(5) == Window(5, tried_s=2.5, seen_running=True)
 
 
 async def test_secrets_stand_in_the_body_of_their_workflow_and_nowhere_else(folder: Path) -> None:
@@ -153,7 +154,7 @@ async def test_secrets_stand_in_the_body_of_their_workflow_and_nowhere_else(fold
     await store.add_orders([an_order()])
     await store.change_workflow("w1", lambda workflow: workflow.with_(digest="d"))
     await store.move_order("o1", OrderState.SENT, OrderFacts(sent_at=3.0))
-    await store.keep_window(Window(1))
+    await store.change_window(1, lambda window: window)
     await store.aclose()
     database = a_database(folder)
     with database.reading() as connection:

@@ -101,7 +101,9 @@ async def test_a_wait_tells_how_far_a_bad_machine_came_and_why(
     async with real_ssh(tmp_path) as s:
         silent = behaviour == "slow_banner"  # that one is waited for in real seconds
         row = await seen(s, await rented_with(s, "ssh", behaviour=behaviour), timeout_s=1 if silent else 10)
-        assert (row["readiness"], row["reason"].split(":")[0]) == (readiness, reason)
+        code, _, sentence = row["reason"].partition(": ")
+        assert (row["readiness"], code) == (readiness, reason)
+        assert sentence
 
 
 @pytest.mark.requirement("SSH-5")
@@ -130,17 +132,52 @@ async def test_other_cards_inside_fail_at_once(tmp_path: Path) -> None:
         assert (row["readiness"], row["reason"].split(":")[0]) == ("failed", "wrong_gpu")
 
 
+async def host_key_on_record(s: Stack) -> str | None:
+    """The fingerprint in the ledger of the one order."""
+    [order] = await s.deps.store.orders()
+    return order.host_key
+
+
+async def rebooted_with_another_key(s: Stack, machine: int) -> None:
+    """The machine comes back and shows another host key."""
+    arm(s, "host_key_change")
+    await s.call("restart_instances", instance_ids=[machine], mode="reboot")
+    s.clock.advance(100)
+
+
 @pytest.mark.requirement("SSH-4")
+@pytest.mark.requirement("SSH-10")
 async def test_another_host_key_after_a_reboot_fails_and_a_recycle_takes_the_new_one(tmp_path: Path) -> None:
     async with real_ssh(tmp_path) as s:
         workflow_id, [machine] = await s.ready()
-        arm(s, "host_key_change")
-        await s.call("restart_instances", instance_ids=[machine], mode="reboot")
-        s.clock.advance(100)
+        first = await host_key_on_record(s)
+        await rebooted_with_another_key(s, machine)
         row = await seen(s, workflow_id)
         assert (row["readiness"], row["reason"].split(":")[0]) == ("failed", "host_key_changed")
+        assert row["host_key"] == first == await host_key_on_record(s)
+        assert f"known {first}" in row["reason"]
+        assert "Warning" in row["reason"]
+        assert "got SHA256:" in row["reason"]
+        assert row["ssh"] is None
         refusal = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
         await s.call("confirm_fields", **refusal["next_call"]["arguments"])
         await s.call("restart_instances", instance_ids=[machine], mode="recycle")
         s.clock.advance(100)
-        assert (await seen(s, workflow_id))["readiness"] == "gpu_ok"
+        anew = await seen(s, workflow_id)
+        assert anew["readiness"] == "gpu_ok"
+        assert anew["host_key"] == await host_key_on_record(s) != first
+
+
+@pytest.mark.requirement("SSH-10")
+async def test_the_ledgers_fingerprint_holds_where_the_file_of_host_keys_was_lost(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        first = await host_key_on_record(s)
+        [shown] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
+        assert shown["host_key"] == first
+        (tmp_path / "known_hosts").unlink()
+        await rebooted_with_another_key(s, machine)
+        row = await seen(s, workflow_id)
+        assert row["readiness"] == "failed"
+        assert f"known {first}" in row["reason"]
+        assert not (tmp_path / "known_hosts").exists()

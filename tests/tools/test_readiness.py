@@ -194,7 +194,7 @@ async def test_a_changed_host_key_and_another_gpu_inside_fail_at_once(reason: st
         workflow_id, _ = await s.rented()
         s.prober.reports = [ProbeReport("ssh_ok", "h", 22, reason=reason, detail="not what it was")]
         machine = await wait(s, workflow_id)
-        assert (machine["readiness"], machine["reason"]) == ("failed", reason)
+        assert (machine["readiness"], machine["reason"]) == ("failed", f"{reason}: not what it was")
         assert len(s.prober.targets) == 1
 
 
@@ -203,9 +203,9 @@ async def test_a_key_without_a_private_half_is_ready_at_the_open_port() -> None:
     async with stack() as s:
         workflow_id, _ = await s.rented()
         s.clock.advance(100)
-        s.prober.reports = [ProbeReport("port_open", "h", 22, reason="no_private_key")]
+        s.prober.reports = [ProbeReport("port_open", "h", 22, reason="no_private_key", detail="run: ssh-add id")]
         machine = await wait(s, workflow_id)
-        assert (machine["readiness"], machine["reason"]) == ("port_open", "no_private_key")
+        assert (machine["readiness"], machine["reason"]) == ("port_open", "no_private_key: run: ssh-add id")
         assert machine["next_call"] is None
 
 

@@ -109,7 +109,7 @@ async def _log_in(
     key: asyncssh.SSHKey | asyncssh.SSHKeyPair | None = None,
 ) -> None:
     """Log in on one address; the connection stays open in the attempt."""
-    login = Login(pinned)
+    login = Login(pinned, target.host_key)
 
     async def connect(ip: str) -> None:
         attempt.connection, _ = await asyncssh.create_connection(
@@ -139,7 +139,9 @@ async def _log_in(
     if attempt.reason is not None and login.identified:
         attempt.stage = "port_open"
     if attempt.reason == "host_key_changed" and login.host_key is not None:
-        shown, known = login.host_key.get_fingerprint(), known_hosts.fingerprint(pinned)
+        shown = login.host_key.get_fingerprint()
+        recorded = target.host_key
+        known = recorded if recorded and recorded != shown else known_hosts.fingerprint(pinned)
         attempt.detail = known_hosts.changed(target.instance_id, known=known, shown=shown).message
 
 

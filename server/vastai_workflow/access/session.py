@@ -44,11 +44,15 @@ class TooMuchOutputError(asyncssh.ProtocolError):
 
 
 class Login(asyncssh.SSHClient):
-    """One login: accepts the pinned host key, or any where none is pinned yet, and remembers what it saw."""
+    """One login: accepts the known host key, or any where none is known yet, and remembers what it saw.
 
-    def __init__(self, pinned: str | None) -> None:
+    `pinned` is a line of known_hosts, `recorded` the fingerprint in the ledger; each holds by itself.
+    """
+
+    def __init__(self, pinned: str | None, recorded: str | None = None) -> None:
         self.host_key: asyncssh.SSHKey | None = None
         self._pinned = pinned
+        self._recorded = recorded
         self._connection: asyncssh.SSHClientConnection | None = None
         self._heard = 0
 
@@ -64,7 +68,8 @@ class Login(asyncssh.SSHClient):
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002  # the instance counts, not where it stands
         """Called by asyncssh with the key that the host has just signed with."""
         self.host_key = key
-        return self._pinned is None or self._pinned == line_of(key)
+        as_recorded = self._recorded in {None, key.get_fingerprint()}
+        return as_recorded and self._pinned in {None, line_of(key)}
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  # not shown
         """Called by asyncssh for text before the login: counted and dropped."""

@@ -69,6 +69,7 @@ class Order(BaseModel):
     `reply_error`: the create's reply was an error, and named a machine all the same.
     `late_since`: when its machine showed up after its place was given back.
     `final_state`: how its end went, once one was asked for.
+    `host_key`: the SHA256 fingerprint of the SSH host key at the first login; empty after a recycle, until the next.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,6 +103,7 @@ class Order(BaseModel):
     reply_error: str | None = None
     late_since: float | None = None
     warnings: tuple[str, ...] = ()
+    host_key: str | None = None
     ssh_key: ChosenKey | None = None
     fleet: str | None = None
     places: int = 1
@@ -167,6 +169,7 @@ class OrderFacts(BaseModel):
     reply_error: str | None = None
     late_since: float | None = None
     warnings: tuple[str, ...] | None = None
+    host_key: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that were set."""

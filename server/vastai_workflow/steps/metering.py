@@ -7,14 +7,18 @@ from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
 from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.ports import Window
 
 
 async def metered(deps: Deps, instance: Instance) -> Usd:
     """Read the meter on: a time between two looks counts where the GPU ran at either of them."""
     now = deps.clock.now()
-    window = await deps.store.window(instance.id)
     running = condition(instance).state in {State.RUNNING, State.REBOOTING}
-    since = window.seen_at or instance.start_date or now
-    gpu_s = window.gpu_s + (max(now - since, 0.0) if running or window.seen_running else 0.0)
-    await deps.store.keep_window(replace(window, gpu_s=gpu_s, seen_at=now, seen_running=running))
-    return meter.cost(instance, gpu_s, now)
+
+    def read_on(window: Window) -> Window:
+        since = window.seen_at or instance.start_date or now
+        gpu_s = window.gpu_s + (max(now - since, 0.0) if running or window.seen_running else 0.0)
+        return replace(window, gpu_s=gpu_s, seen_at=now, seen_running=running)
+
+    window = await deps.store.change_window(instance.id, read_on)
+    return meter.cost(instance, window.gpu_s, now)

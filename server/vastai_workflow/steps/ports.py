@@ -148,13 +148,14 @@ class Window:
     `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
     is one that still comes up. `started_at`: when a start was asked for whose answer is not known (0: none).
     `keyed`: the agreed key was seen on the instance. `gpu_s`, `seen_at`, `seen_running`: the local meter, GPU seconds
-    that were billed.
+    that were billed. `reason` is a code, `detail` the sentence that goes with it, with the machine's words cleaned.
     """
 
     instance_id: int
     tried_s: float = 0.0
     stage: str = "none"
     reason: str | None = None
+    detail: str = ""
     host: str | None = None
     port: int | None = None
     grace_until: float = 0.0
@@ -225,8 +226,8 @@ class Store(Protocol):
         """The readiness window of an instance; a fresh one where none is kept."""
         ...
 
-    async def keep_window(self, window: Window) -> None:
-        """Keep a readiness window."""
+    async def change_window(self, instance_id: int, change: Callable[[Window], Window]) -> Window:
+        """Read, change and write a readiness window in one transaction; `change` is pure. Answers the new one."""
         ...
 
     async def record(self, events: Sequence[AuditEvent]) -> None:
@@ -280,7 +281,10 @@ class ProbeReport:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """What to probe: addresses the API gave for this very instance, direct first, and what was agreed."""
+    """What to probe: addresses the API gave for this very instance, direct first, and what was agreed.
+
+    `host_key`: the fingerprint that the ledger has from an earlier login, which holds where the pin itself was lost.
+    """
 
     instance_id: int
     addresses: tuple[tuple[str, int], ...]
@@ -289,6 +293,7 @@ class ProbeTarget:
     num_gpus: int
     gpu_ram_mb: int
     local_market: bool = False
+    host_key: str | None = None
 
 
 class Prober(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Uncertain
+from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
 from vastai_workflow.domain.workflow import Purpose
@@ -89,9 +90,17 @@ async def restart_instances(
     for i in chosen.ids:
         await reset_window(deps, i, starting=True)
         if mode == "recycle":
-            await deps.prober.forget(i)
+            await _forget_host_key(deps, i)
         reasons[i] = await _failure(market.recycle(i) if mode == "recycle" else market.reboot(i))
     return await _seen(deps, chosen.opened, chosen.ids, reasons)
+
+
+async def _forget_host_key(deps: Deps, instance_id: int) -> None:
+    """The new container makes a key of its own, which the next login pins and records."""
+    await deps.prober.forget(instance_id)
+    for order in await deps.store.orders(instance_ids=(instance_id,)):
+        if order.live and order.host_key:
+            await deps.store.note_order(order.order_id, OrderFacts(host_key=""))
 
 
 async def _failure(sending: Awaitable[None]) -> str | None:

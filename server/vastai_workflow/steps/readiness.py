@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Refusal
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.untrusted import clean
@@ -17,7 +17,7 @@ from vastai_workflow.steps.keys import ensure_instance_key
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
 from vastai_workflow.steps.reconcile import settle_now
-from vastai_workflow.steps.status import Report, report_gone, report_of
+from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN, Report, report_gone, report_of
 from vastai_workflow.steps.writes import require_writes
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -132,7 +132,7 @@ async def _advance(deps: Deps, opened: Opened, order: Order, instance: Instance 
     window = await deps.store.window(instance.id)
     state = condition(instance, in_grace=deps.clock.now() < window.grace_until)
     if order.live and state.state is State.RUNNING and state.fatal is None and _worth_a_probe(window, deps.clock.now()):
-        await _probe(deps, opened, order, instance, window, deadline)
+        order = await _probe(deps, opened, order, instance, window, deadline)
     return await report_of(deps, instance, order)
 
 
@@ -141,18 +141,22 @@ def _worth_a_probe(window: Window, now: float) -> bool:
     return now - window.probed_at > _FRESH_S or (window.stage != "gpu_ok" and window.reason not in _FINAL)
 
 
-async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, window: Window, deadline: float) -> None:
+async def _probe(
+    deps: Deps, opened: Opened, order: Order, instance: Instance, window: Window, deadline: float
+) -> Order:
+    """Log in; answers the order, with the host key of its first login."""
     key = order.ssh_key
     if key is None:
-        return
+        return order
     started = deps.clock.now()
     if not window.keyed or window.reason == "auth_refused":  # keys are reported to get lost, and to arrive late
         try:
             await ensure_instance_key(opened.market, deps.keys, instance.id, key.public_key)
         except ProviderError as error:
-            await deps.store.keep_window(replace(window, reason=error.code))
-            return
-        window = replace(window, keyed=True)
+            code, message = error.code, clean(error.message, _MSG_CAP)
+            await deps.store.change_window(instance.id, lambda kept: replace(kept, reason=code, detail=message))
+            return order
+        await deps.store.change_window(instance.id, lambda kept: replace(kept, keyed=True))
     path = None if key.private_key_path is None else Path(key.private_key_path)
     target = ProbeTarget(
         instance_id=instance.id,
@@ -162,9 +166,15 @@ async def _probe(deps: Deps, opened: Opened, order: Order, instance: Instance, w
         num_gpus=order.num_gpus,
         gpu_ram_mb=order.gpu_ram_mb,
         local_market=opened.market.is_local,
+        host_key=order.host_key or None,
     )
     report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, deadline - started), 1.0))
-    await deps.store.keep_window(_after(window, report, started, deps.clock.now()))
+    now = deps.clock.now()
+    await deps.store.change_window(instance.id, lambda kept: _after(kept, report, started, now))
+    shown = report.host_key_fingerprint
+    if report.stage in LOGGED_IN and shown is not None and not order.host_key:
+        return await deps.store.note_order(order.order_id, OrderFacts(host_key=shown))
+    return order
 
 
 def _after(window: Window, report: ProbeReport, started: float, now: float) -> Window:
@@ -177,6 +187,7 @@ def _after(window: Window, report: ProbeReport, started: float, now: float) -> W
         tried_s=min(window.tried_s + spent_s, SSH_WINDOW_S + 1),
         stage=report.stage,
         reason=report.reason,
+        detail=clean(report.detail, DETAIL_CAP),
         host=report.host,
         port=report.port,
     )

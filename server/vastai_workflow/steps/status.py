@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.lifecycle import BILLS_GPU, Condition, State, condition
@@ -17,12 +18,22 @@ from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
 
-_READY = frozenset({"gpu_ok"})
+LOGGED_IN: Final = frozenset({"ssh_ok", "gpu_ok"})
+"""Stages from a login on: the host key is pinned, and stands in the ledger."""
+
+DETAIL_CAP: Final = 300
+"""Characters of a probe's sentence that are kept; it may quote the machine."""
+
+_NO_KEY: Final = "no_private_key"
+_CHANGED: Final = "host_key_changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone."""
+    """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone.
+
+    `untested`: it answers, and no private key is here to log in with. `host_key`: its fingerprint at the first login.
+    """
 
     instance_id: int
     label: str
@@ -35,14 +46,16 @@ class Report:
     port: int | None = None
     key_path: str | None = None
     known_hosts: str | None = None
+    host_key: str | None = None
     reason: str | None = None
+    untested: bool = False
     warnings: tuple[str, ...] = ()
     order: Order | None = None
 
     @property
     def ready(self) -> bool:
         """As ready as it gets: GPUs seen, or a key whose private half is elsewhere."""
-        return self.readiness in _READY or (self.readiness == "port_open" and self.reason == "no_private_key")
+        return self.readiness == "gpu_ok" or self.untested
 
     @property
     def failed(self) -> bool:
@@ -100,6 +113,8 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     window = await deps.store.window(instance.id)
     seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
     readiness, reason = _readiness(seen, window)
+    stranger = window.reason == _CHANGED and readiness == "failed"  # its address is no place to log in
+    host_key = None if order is None else order.host_key or None
     key = None if order is None else order.ssh_key
     return Report(
         instance_id=instance.id,
@@ -109,11 +124,13 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         price=instance.price,
         burn=burn_rate(instance, gpu_billed=seen.state in BILLS_GPU),
         cost=cost,
-        host=window.host,
-        port=window.port,
+        host=None if stranger else window.host,
+        port=None if stranger else window.port,
         key_path=None if key is None else key.private_key_path,
-        known_hosts=str(deps.prober.known_hosts_file) if window.stage in {"ssh_ok", "gpu_ok"} else None,
+        known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
+        host_key=host_key,
         reason=reason,
+        untested=readiness == "port_open" and window.reason == _NO_KEY,
         warnings=_warnings(instance, seen, order),
         order=order,
     )
@@ -139,14 +156,14 @@ def _readiness(seen: Condition, window: Window) -> tuple[str, str | None]:
         return "provisioning", None
     if window.stage == "gpu_ok":
         return "gpu_ok", None
-    if window.reason in {"wrong_gpu", "host_key_changed"}:
-        return "failed", window.reason
-    if window.reason == "no_private_key":
-        return "port_open", "no_private_key"
+    said = f"{window.reason}: {window.detail}" if window.reason and window.detail else window.reason
+    if window.reason in {"wrong_gpu", _CHANGED}:
+        return "failed", said
+    if window.reason == _NO_KEY:
+        return "port_open", said
     if window.tried_s > SSH_WINDOW_S:
-        return "failed", f"SSH was tried for {SSH_WINDOW_S:g} s: {window.reason or 'no answer'}"
-    stage = "running" if window.stage == "none" else window.stage
-    return stage, window.reason
+        return "failed", f"SSH was tried for {SSH_WINDOW_S:g} s: {said or 'no answer'}"
+    return "running" if window.stage == "none" else window.stage, said
 
 
 def _warnings(instance: Instance, seen: Condition, order: Order | None) -> tuple[str, ...]:

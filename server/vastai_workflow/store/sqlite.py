@@ -197,23 +197,20 @@ class SqliteStore:
 
     async def window(self, instance_id: int) -> Window:
         """The readiness window of an instance; a fresh one where none is kept."""
+        return await self._read(lambda connection: _window(connection, instance_id))
 
-        def read(connection: sqlite3.Connection) -> Window:
-            row = connection.execute("SELECT body FROM windows WHERE instance_id = ?", (instance_id,)).fetchone()
-            return parsed(_WINDOW.validate_json, row[0], f"window {instance_id}") if row else Window(instance_id)
+    async def change_window(self, instance_id: int, change: Callable[[Window], Window]) -> Window:
+        """Read, change and write in one transaction: several calls look at one machine at a time."""
 
-        return await self._read(read)
-
-    async def keep_window(self, window: Window) -> None:
-        """Keep a readiness window in place of the one before."""
-
-        def keep(connection: sqlite3.Connection) -> None:
+        def replace(connection: sqlite3.Connection) -> Window:
+            changed = change(_window(connection, instance_id))
             connection.execute(
                 "INSERT OR REPLACE INTO windows (instance_id, body) VALUES (?, ?)",
-                (window.instance_id, _WINDOW.dump_json(window).decode()),
+                (instance_id, _WINDOW.dump_json(changed).decode()),
             )
+            return changed
 
-        await self._write(keep)
+        return await self._write(replace)
 
     async def record(self, events: Sequence[AuditEvent]) -> None:
         """Add to the audit trail."""
@@ -273,6 +270,11 @@ class SqliteStore:
 def _workflow(connection: sqlite3.Connection, workflow_id: str) -> Workflow | None:
     row = connection.execute("SELECT body FROM workflows WHERE id = ?", (workflow_id,)).fetchone()
     return parsed(Workflow.model_validate_json, row[0], f"workflow {workflow_id}") if row else None
+
+
+def _window(connection: sqlite3.Connection, instance_id: int) -> Window:
+    row = connection.execute("SELECT body FROM windows WHERE instance_id = ?", (instance_id,)).fetchone()
+    return parsed(_WINDOW.validate_json, row[0], f"window {instance_id}") if row else Window(instance_id)
 
 
 def _event(order_id: str, was: str | None, state: str, at: float, facts: str) -> OrderEvent:

@@ -179,6 +179,7 @@ def instance_row(report: Report) -> results.InstanceRow:
         price_per_hour=None if report.burn is None else report.burn.number(),
         cost_usd=None if report.cost is None else report.cost.number(),
         agreed_by=None if order is None else order.agreed_by,
+        host_key=report.host_key,
         reason=report.reason,
         warnings=list(report.warnings),
     )
@@ -189,7 +190,8 @@ def instance_words(report: Report) -> str:
     price = "" if report.burn is None else f", {report.burn}"
     cost = "" if report.cost is None else f", {cents(report.cost)} so far"
     reason = "" if report.reason is None else f" ({report.reason})"
-    login = f"\n  {report.command}" if report.command and not report.failed else ""
+    pinned = f"\n  host key {report.host_key}" if report.host_key else ""
+    login = f"\n  {report.command}{pinned}" if report.command and not report.failed else ""
     warnings = "".join(f"\n  note: {warning}" for warning in report.warnings)
     name = f"{report.instance_id} {report.label!r}" if report.label else str(report.instance_id)
     state = "" if report.state == report.readiness else f", {report.state}"

@@ -165,6 +165,7 @@ class InstanceRow(Result):
     price_per_hour: float | None
     cost_usd: float | None
     agreed_by: str | None
+    host_key: str | None
     reason: str | None
     warnings: list[str]
 
