@@ -41,6 +41,15 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",
     "PURPOSE-3": "Our own machines are stopped, rebooted and destroyed at once; the agreed key is attached freely.",
+    # The person's own yes
+    "ASK-1": "Where the client can ask its user, confirm_fields does, for every purpose; nobody is asked twice.",
+    "ASK-2": "The question shows all that is agreed and nothing secret.",
+    "ASK-3": "Only the value that the question names is a yes; another one confirms nothing and is no decline.",
+    "ASK-4": "After a decline, a cancel or no answer only a person's own yes counts to the same, from any client.",
+    "ASK-5": "An answer counts once, for the question that it was given to, and for 30 minutes.",
+    "ASK-6": "While the old era asks, progress goes out every 10 s; a call cut short confirms nothing.",
+    "POLICY-1": "human takes only a person's yes, relayed an agent's report, auto the one where the client can ask.",
+    "POLICY-2": "Each machine is on record with whose yes it was, which way it came, and when.",
     # Fields and the dialog
     "FIELD-1": "Every field has a default that a bare proposal shows.",
     "FIELD-2": "The default ceiling is 1.25 times the dearest machine of the plan, up to the cent.",

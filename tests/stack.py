@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
 import httpx
 from mcp.client import Client
+from mcp.client.session import ElicitationFnT
 from mcp.types import CallToolResult
 from starlette.applications import Starlette
 
@@ -200,8 +202,13 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     transport_to: Callable[[Starlette], httpx.AsyncBaseTransport] = SimulatedTransport,
     keys: Keys | None = None,
     real_prober: Prober | None = None,
+    person: ElicitationFnT | None = None,
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> AsyncGenerator[Stack]:
-    """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it."""
+    """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it.
+
+    `person`: who answers where the client can ask; without one it can't.
+    """
     clock = clock or VirtualClock()
     world = world or World(seed, now=clock.now, offers=offers, switches=switches or QUICK)
     app = build_app(world, faults, clock=clock)
@@ -231,6 +238,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         caps=caps or Caps(),
         new_id=lambda size: f"{next(ids):0{size}d}",
         approval=approval,
+        pause=pause,
     )
 
     async def close(_: Deps) -> None:
@@ -238,7 +246,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
 
     failed: Exception | None = None
     with _HOSTS.one(deps, close) as server:
-        async with Client(server, mode=era) as client:
+        async with Client(server, mode=era, elicitation_callback=person) as client:
             try:
                 yield Stack(client, server, deps, world, clock, prober, app, environment)
             except Exception as error:  # noqa: BLE001 # raised again below: the client's task group would wrap it

@@ -14,6 +14,8 @@ _GATE: Final = "server/vastai_workflow/domain/gate.py"
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _CREATE: Final = "server/vastai_workflow/steps/create.py"
 _DIALOG: Final = "server/vastai_workflow/steps/dialog.py"
+_CHANGES: Final = "server/vastai_workflow/steps/changes.py"
+_CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
 _PURPOSES: Final = "server/vastai_workflow/steps/purposes.py"
 _LEDGER: Final = "server/vastai_workflow/domain/ledger.py"
 
@@ -159,14 +161,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "any digest is the one that was shown",
-        _DIALOG,
+        _CHANGES,
         "if digest == workflow.digest and digest:",
         "if digest:",
         (f"{_BY_TOOLS}::test_another_digest_than_the_user_saw_is_refused_with_what_changed",),
     ),
     Mutant(
         "a yes without a digest is a yes",
-        _DIALOG,
+        _CHANGES,
         "if digest == workflow.digest and digest:",
         "if digest == workflow.digest or digest is None:",
         (f"{_BY_TOOLS}::test_a_relayed_yes_without_a_digest_is_no_yes",),
@@ -180,7 +182,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the same yes told twice gives its places twice",
-        _DIALOG,
+        _CONFIRMING,
         "if current is not None and current.at >= workflow.shown_at:",
         "if False:",
         (f"{_BY_TOOLS}::test_the_same_yes_told_twice_gives_its_places_once",),

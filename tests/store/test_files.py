@@ -16,6 +16,7 @@ from vastai_workflow.domain.ledger import IllegalMoveError, OrderState
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.store.database import TIDE, Database
 from vastai_workflow.store.folder import LEDGER
+from vastai_workflow.store.schema import VERSION
 from vastai_workflow.store.sqlite import SqliteStore
 
 
@@ -100,7 +101,7 @@ async def test_a_commit_waits_for_the_disk(file_store: SqliteStore, folder_datab
         "foreign_keys": 1,
         "fullfsync": 1,
         "busy_timeout": 5000,
-        "user_version": 3,
+        "user_version": VERSION,
     }
 
 
@@ -213,9 +214,9 @@ async def test_a_call_that_is_cancelled_midway_is_done_in_full(folder: Path, nat
 async def test_a_newer_ledger_is_refused_and_left_alone(folder: Path) -> None:
     database = a_database(folder)
     with database.writing() as connection:
-        connection.execute("PRAGMA user_version = 4")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     database.close()
-    with pytest.raises(LocalError, match="newer version: got schema 4, allowed 3") as refused:
+    with pytest.raises(LocalError, match=f"newer version: got schema {VERSION + 1}, allowed {VERSION}") as refused:
         await SqliteStore(folder, clock=SteppedClock()).workflow("w1")
     assert code_of(refused) == "store_unavailable"
     assert "upgrade" in refused.value.sentence

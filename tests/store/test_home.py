@@ -1,5 +1,6 @@
 """A ledger that was copied, restored or carried elsewhere, as the store sees it."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -139,7 +140,7 @@ def a_ledger_of_version_1(folder: Path) -> sqlite3.Connection:
     raw.execute("INSERT INTO store VALUES ('0123456789abcdef')")
     raw.execute(
         "INSERT INTO workflows (id, owner, created_at, body) VALUES ('w1', 'ada', 1.0, ?)",
-        (a_workflow().model_dump_json(),),
+        (json.dumps({**a_workflow().model_dump(mode="json"), "asked_active": [9], "questions": [{"purpose": "end"}]}),),
     )
     raw.execute(
         "INSERT INTO orders (order_id, workflow_id, account_id, state, created_at, body)"

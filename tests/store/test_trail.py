@@ -14,6 +14,7 @@ from vastai_workflow.domain.ledger import OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Confirmation, FieldState, Purpose, Workflow
 from vastai_workflow.store.database import Database
 from vastai_workflow.store.folder import LEDGER
+from vastai_workflow.store.schema import VERSION
 from vastai_workflow.store.sqlite import SqliteStore
 
 VERSION_2 = "ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''"
@@ -152,7 +153,7 @@ async def test_a_ledger_of_an_older_version_gets_a_trail_with_the_orders_it_had(
         (Kind.REFUSED, "", ""),
     ]
     await store.aclose()
-    assert raw.execute("PRAGMA user_version").fetchone() == (3,)
+    assert raw.execute("PRAGMA user_version").fetchone() == (VERSION,)
     with pytest.raises(sqlite3.IntegrityError, match="never deleted"):
         raw.execute("DELETE FROM audit_events")
     raw.close()

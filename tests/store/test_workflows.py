@@ -169,11 +169,13 @@ async def test_secrets_stand_in_the_body_of_their_workflow_and_nowhere_else(fold
 
 async def test_a_purpose_is_kept_as_its_word(folder: Path) -> None:
     store = SqliteStore(folder, clock=SteppedClock())
-    asked = Question(purpose=Purpose.END, digest="d", instance_ids=(1,), account_id=7)
+    asked = Question(
+        about=Purpose.END, digest="d", text="?", answer="1", form="machine", code="c", asked_at=1.0, again={}
+    )
     await store.add_workflow(a_workflow(questions=(asked,)))
     await store.aclose()
     database = a_database(folder)
     with database.reading() as connection:
         (body,) = connection.execute("SELECT body FROM workflows").fetchone()
     database.close()
-    assert '"purpose":"end"' in body
+    assert '"about":"end"' in body

@@ -357,8 +357,10 @@ async def test_with_approval_human_an_agents_word_is_no_yes() -> None:
         known = {"workflow_id": proposal["workflow_id"], "digest": proposal["digest"]}
         assert (await s.refusal("confirm_fields", **known))["code"] == "person_needed"
         asked = await s.refusal("destroy_instances", instance_ids=[other])
-        again = await s.refusal("confirm_fields", **asked["next_call"]["arguments"])
-        assert again["code"] == "person_needed"
+        assert asked["next_call"]["tool"] == "destroy_instances", "once the person has agreed elsewhere"
+        [workflow] = [w for w in await s.deps.store.workflows("local") if w.workflow_id != proposal["workflow_id"]]
+        told = {"workflow_id": workflow.workflow_id, "purpose": "end", "digest": workflow.questions[0].digest}
+        assert (await s.refusal("confirm_fields", **told))["code"] == "person_needed"
         assert writes(s) == {}
 
 

@@ -44,6 +44,14 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
     "person_needed": ErrorKind(
         "this server takes only a person's own yes, not one that an agent reports", "the user has to agree themselves"
     ),
+    "declined": ErrorKind(
+        "the person was asked and did not agree, or their client could not ask them; nothing was spent",
+        "go on only if the user wishes it: ask again, or let them approve on their terminal",
+    ),
+    "wrong_answer": ErrorKind(
+        "the person's answer was another than the value that the question names; nothing was confirmed",
+        "call again, and the person is asked again",
+    ),
     "read_only": ErrorKind("the operator set this server to read only", "ask the operator"),
     "cap_exceeded": ErrorKind("the operator's cap would be exceeded", "choose a smaller plan, or ask the operator"),
     "workflow_unknown": ErrorKind("no workflow with this id belongs to you", "call propose_fields to start one"),
@@ -95,8 +103,8 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
 
 
 def call(tool: str, **arguments: Any) -> dict[str, Any]:
-    """The call that helps: a tool and its arguments, as an agent passes them."""
-    return {"tool": tool, "arguments": arguments}
+    """The call that helps: a tool and its arguments, as an agent passes them; without those that are None."""
+    return {"tool": tool, "arguments": {name: value for name, value in arguments.items() if value is not None}}
 
 
 class WorkflowError(Exception):

@@ -1,13 +1,15 @@
 """The question to the user, as a text: what is rented, what it costs, what runs already."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from vastai_workflow.domain.fields import ANY_GPU, POLICIES, shown
+from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, POLICIES, shown
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
 from vastai_workflow.domain.workflow import Workflow
+
+_FLEETS: Final = {FLEETS[0]: "all of them or none", FLEETS[1]: "as many as there are"}
 
 
 def rent_question(
@@ -22,6 +24,7 @@ def rent_question(
         f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
         f"Balance {account.credit}{_runway(outlook)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
         *_inside(values),
+        *_key(values["api_key_source"]),
     ]
     if active:
         count = values["count"]
@@ -30,6 +33,19 @@ def rent_question(
             f"{len(active)} run already, this makes {len(active) + count}."
         )
     return " ".join(lines)
+
+
+def key_question(source: str) -> str:
+    """May a key be read."""
+    return f"May the API key be read from {source}? Prices come after."
+
+
+def keep_question(machines: Sequence[str], running: int, count: int) -> str:
+    """Machines, in words, that were found running after the yes to rent. `running`: all that do."""
+    return (
+        f"Running too, and not in the question that was agreed to: {'; '.join(machines)}. Keep, and rent all the same? "
+        f"{running} run already, this makes {running + count}. To stop or destroy one of them first, decline."
+    )
 
 
 def what(workflow: Workflow) -> str:
@@ -41,10 +57,13 @@ def what(workflow: Workflow) -> str:
         f"{values['min_vram_gb']} GB of GPU memory or more" if values.get("min_vram_gb") else "",
         f"in {', '.join(values['regions'])}" if values.get("regions") else "",
         f"reliability {values['min_reliability']} or more" if values.get("min_reliability") else "",
+        f"CUDA {values['min_cuda']} or more" if values.get("min_cuda") else "",
+        f"{values['min_inet_down_mbps']} Mb/s down or more" if values.get("min_inet_down_mbps") else "",
         "" if values["verified"] else "also unverified",
         "second cheapest" if values["policy"] == POLICIES[1] else "",
         f"by {values['objective']}" if values["objective"] != "price" else "",
         _interruptible(values),
+        _FLEETS[values["fleet"]] if values["count"] > 1 and values.get("fleet") else "",
     ]
     inside = "".join(f", {limit}" for limit in limits if limit)
     plural = "s" if values["count"] > 1 else ""
@@ -61,6 +80,11 @@ def _inside(values: Mapping[str, Any]) -> list[str]:
     ]
     given = "; ".join(part for part in parts if part)
     return [f"With {given}."] if given else []
+
+
+def _key(source: str) -> list[str]:
+    """Where the key is, if not in its usual place."""
+    return [] if source == FIELDS["api_key_source"].default else [f"API key from {source}."]
 
 
 def _interruptible(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A workflow: one dialog with its fields, the yeses given, the plan, and nothing that can be computed from them."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 CONFIRMATION_LIFE_S: Final = 1800.0
 """A yes lasts 30 minutes."""
+
+KEPT: Final = 32
+"""How many yeses, and how many open questions, a workflow keeps."""
 
 
 class Purpose(StrEnum):
@@ -70,6 +74,11 @@ class Confirmation(_Value):
         """Whether it still counts. One stamped in the future is expired: the clock went back."""
         return self.spent_at is None and self.at <= now < self.expires_at
 
+    @property
+    def signed(self) -> str:
+        """By whom, which way, and when."""
+        return f"{self.by}, {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"
+
 
 class PlannedOffer(_Value):
     """An offer of a plan, as it was shown."""
@@ -92,20 +101,52 @@ class Plan(_Value):
     expires_at: float
 
 
-class Question(_Value):
-    """What the person was last asked for a purpose other than rent."""
+About = Purpose | Literal["key", "keep"]
+"""What a question is about: a purpose, a new key source, or machines that were found running after the yes to rent."""
 
-    purpose: Purpose
+
+class Question(_Value):
+    """What the person is asked, whoever asks: rendered once, and kept until it is answered or replaced.
+
+    `text` is all of it; to agree, the person types `answer`, which `form` names. `code` names this asking of it.
+    `again` is the call that goes on after a yes.
+    """
+
+    about: About
     digest: str
-    instance_ids: tuple[int, ...]
-    account_id: int
+    text: str
+    answer: str
+    form: Literal["ceiling", "machine", "fingerprint", "key"]
+    code: str
+    asked_at: float
+    again: Mapping[str, Any]
+    account_id: int | None = None
+    instance_ids: tuple[int, ...] = ()
     ceiling_per_hour: Decimal | None = None
     detail: str = ""
-    asked_at: float = 0.0
 
     def open_at(self, now: float) -> bool:
         """Whether it can still be answered: a question lives as long as a yes."""
         return self.asked_at <= now < self.asked_at + CONFIRMATION_LIFE_S
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What a no to it sticks to: the digest, the key source, or the machines."""
+        if self.about == "key":
+            return (key_mark(self.detail),)
+        if self.about == "keep":
+            return tuple(map(keep_mark, self.instance_ids))
+        return (self.digest,)
+
+
+def key_mark(source: str) -> str:
+    """What a no to a key source sticks to."""
+    return f"key {source}"
+
+
+def keep_mark(instance_id: int) -> str:
+    """What a no to a machine that runs sticks to."""
+    return f"keep {instance_id}"
 
 
 class Shown(_Value):
@@ -119,7 +160,7 @@ class Shown(_Value):
 class Workflow(_Value):
     """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`.
 
-    `asked_active`: machines that a refusal named later, which the user may acknowledge too.
+    `declined`: marks of the questions to which the person said no, or nothing: they take only a person's own yes.
     """
 
     workflow_id: str
@@ -134,11 +175,11 @@ class Workflow(_Value):
     price_shown: bool = False
     shown_at: float = 0.0
     shown_active: tuple[int, ...] = ()
-    asked_active: tuple[int, ...] = ()
     shown: tuple[Shown, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     plans: tuple[Plan, ...] = ()
     questions: tuple[Question, ...] = ()
+    declined: tuple[str, ...] = ()
     secrets: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
 
     @property
@@ -158,6 +199,29 @@ class Workflow(_Value):
         """The newest confirmation of a purpose and digest, open or not."""
         fitting = [item for item in self.confirmations if item.purpose is purpose and item.digest == digest]
         return fitting[-1] if fitting else None
+
+    def question(self, code: str) -> Question | None:
+        """A question that waits for its answer, by its code."""
+        return next((question for question in self.questions if question.code == code), None)
+
+    def asked(self, about: About, digest: str) -> Question | None:
+        """The question about this that waits for its answer."""
+        fitting = [item for item in self.questions if item.about == about and item.digest == digest]
+        return fitting[-1] if fitting else None
+
+    def asking(self, question: Question) -> "Workflow":
+        """With a question in place of an earlier one about the same."""
+        same = self.asked(question.about, question.digest)
+        others = tuple(item for item in self.questions if item is not same)
+        return self.with_(questions=(*others, question)[-KEPT:])
+
+    def answered(self, code: str) -> "Workflow":
+        """Without a question that has its answer."""
+        return self.with_(questions=tuple(item for item in self.questions if item.code != code))
+
+    def agreed(self, confirmation: Confirmation) -> "Workflow":
+        """With one yes more."""
+        return self.with_(confirmations=(*self.confirmations, confirmation)[-KEPT:])
 
     def with_(self, **changes: Any) -> "Workflow":
         """A copy with some attributes changed."""

@@ -1,6 +1,6 @@
 """Which key a call uses: the workflow's, else the ledger's for that machine, else the owner's last, else the usual."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,11 +8,13 @@ from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.ledger import Order
 from vastai_workflow.domain.market import Account
 from vastai_workflow.domain.workflow import Workflow
+from vastai_workflow.steps.asking import refusal_that_asks
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.reconcile import settle_on_first_use
 
 ENVIRONMENT_KEY: Final = "env:VAST_API_KEY"
+KEY_FIELD: Final = "api_key_source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ async def open_market(
     workflow = None if workflow_id is None else await owned(deps, caller, workflow_id)
     orders = [o for o in await deps.store.orders(instance_ids=tuple(instance_ids)) if o.owner == caller.owner]
     source = (
-        _usable(workflow, await known_sources(deps, caller))
+        _usable(deps, caller, workflow, await known_sources(deps, caller))
         or (orders[-1].key_source if orders else None)
         or await last_source(deps, caller)
     )
@@ -46,31 +48,38 @@ async def open_market(
 
 async def known_sources(deps: Deps, caller: Caller) -> frozenset[str]:
     """Key sources that this owner said yes to before."""
-    states = [workflow.fields["api_key_source"] for workflow in await deps.store.workflows(caller.owner)]
+    states = [workflow.fields[KEY_FIELD] for workflow in await deps.store.workflows(caller.owner)]
     return frozenset(state.value for state in states if state.status == "confirmed")
 
 
-def _usable(workflow: Workflow | None, known: frozenset[str]) -> str | None:
+def readable(workflow: Workflow, known: Collection[str]) -> bool:
+    """Whether the key may be read: the usual variable always, else after a yes to this very source."""
+    state = workflow.fields[KEY_FIELD]
+    return state.value == ENVIRONMENT_KEY or state.status == "confirmed" or state.value in known
+
+
+def _usable(deps: Deps, caller: Caller, workflow: Workflow | None, known: Collection[str]) -> str | None:
     if workflow is None:
         return None
-    state = workflow.fields["api_key_source"]
-    value: str = state.value
-    if value == ENVIRONMENT_KEY or state.status == "confirmed" or value in known:
-        return value
-    raise Refusal(
-        "key_source_not_confirmed",
-        f"the key in {value} is read only after a yes to it",
-        ask_user=f"May the API key be read from {value}?",
-        next_call=call(
-            "confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, fields=["api_key_source"]
-        ),
-    )
+    if not readable(workflow, known):
+        raise key_refused(deps, caller, workflow)
+    return str(workflow.value(KEY_FIELD))
+
+
+def key_refused(deps: Deps, caller: Caller, workflow: Workflow) -> Refusal:
+    """A key source that waits for its yes, and how to give that."""
+    message = f"the key in {workflow.value(KEY_FIELD)} is read only after a yes to it, and prices come after"
+    question = workflow.asked("key", workflow.digest)
+    if question is None:
+        again = call("propose_fields", workflow_id=workflow.workflow_id)
+        return Refusal("key_source_not_confirmed", message, next_call=again)
+    return refusal_that_asks(deps, caller, workflow, question, ("key_source_not_confirmed", message))
 
 
 async def last_source(deps: Deps, caller: Caller) -> str | None:
     """The key source that this owner said yes to last."""
     for workflow in await deps.store.workflows(caller.owner):
-        state = workflow.fields["api_key_source"]
+        state = workflow.fields[KEY_FIELD]
         if state.status == "confirmed":
             return str(state.value)
     return None

@@ -10,10 +10,13 @@ from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.plan import candidates
-from vastai_workflow.domain.workflow import Confirmation, Plan, Workflow
+from vastai_workflow.domain.question import keep_question
+from vastai_workflow.domain.workflow import Confirmation, Plan, Question, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
+from vastai_workflow.steps.asking import Whose, named, refusal_that_asks, whose_yes
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
+from vastai_workflow.steps.fleet_view import in_words, with_orders
 from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
 from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
@@ -41,7 +44,7 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
     own = [order for order in orders if order.plan_id == plan_id]
     if own and all(order.state is not OrderState.PLANNED for order in own):
         return Created(workflow_id, tuple(own))
-    _check_stage(deps, workflow, orders)
+    _check_stage(deps, caller, workflow, orders)
     if plan is None:
         raise _plan_unknown(workflow_id, plan_id)
     if plan.digest != workflow.digest and not own:
@@ -154,7 +157,7 @@ def _order(run: Run, workflow: Workflow, plan: Plan, confirmation: Confirmation,
         disk_gb=confirmation.values["disk_gb"],
         price_per_hour=offer.price.per_hour,
         ceiling_per_hour=confirmation.ceiling_per_hour,
-        agreed_by=confirmation.by,
+        agreed_by=confirmation.signed,
         created_at=run.deps.clock.now(),
         ssh_key=confirmation.ssh_key,
         fleet=confirmation.values.get("fleet"),
@@ -167,7 +170,7 @@ async def _own_orders(deps: Deps, workflow: Workflow, plan: Plan) -> tuple[Order
     return tuple(order for order in orders if order.plan_id == plan.plan_id)
 
 
-def _check_stage(deps: Deps, workflow: Workflow, orders: Sequence[Order]) -> None:
+def _check_stage(deps: Deps, caller: Caller, workflow: Workflow, orders: Sequence[Order]) -> None:
     stage = stage_of(workflow, orders, deps.clock.now())
     leads = STAGES[stage][Event.CREATE]
     if isinstance(leads, Stage):
@@ -178,18 +181,19 @@ def _check_stage(deps: Deps, workflow: Workflow, orders: Sequence[Order]) -> Non
         changed = newest is not None and newest.digest != workflow.digest
         expired = newest is not None and not changed and not missing
         code = "confirmation_expired" if expired else "digest_mismatch" if changed and not missing else leads
-        raise _not_agreed(workflow, code, missing)
+        raise _not_agreed(deps, caller, workflow, code, missing)
     raise Refusal(leads, CATALOGUE[leads].meaning, next_call=_find_call(workflow.workflow_id))
 
 
-def _not_agreed(workflow: Workflow, code: str, missing: Sequence[str]) -> Refusal:
+def _not_agreed(deps: Deps, caller: Caller, workflow: Workflow, code: str, missing: Sequence[str]) -> Refusal:
     names = ", ".join(missing) or "the fields as they stand"
+    relayed = whose_yes(deps, caller, workflow, (workflow.digest,)) is Whose.RELAYED
     return Refusal(
         code,
         f"nothing was sent: no valid yes to {names}",
         missing=missing,
         next_step="show the user what propose_fields answers, ask, then confirm_fields with its digest",
-        ask_user="Do you agree to the proposal as it stands?",
+        ask_user="Do you agree to the proposal as it stands?" if relayed else None,
         next_call=call("propose_fields", workflow_id=workflow.workflow_id),
     )
 
@@ -197,19 +201,13 @@ def _not_agreed(workflow: Workflow, code: str, missing: Sequence[str]) -> Refusa
 async def _explained(run: Run, workflow: Workflow, refusal: WorkflowError) -> WorkflowError:
     """The same refusal with what exists and where to go on."""
     if refusal.code == "unacknowledged_instances":
-        known: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
-        asked = tuple(known.get("acknowledge_instances", ()))
-        await run.deps.store.change_workflow(
-            workflow.workflow_id, lambda current: current.with_(asked_active=(*current.asked_active, *asked))
-        )
-        after = call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, **known)
-        return Refusal(refusal.code, refusal.message, ask_user=refusal.ask_user, next_call=after)
+        return await _keep_asked(run, workflow, refusal)
     if refusal.code == "unsettled_order":
         return Refusal(
             refusal.code, refusal.message, next_call=call("wait_until_ready", workflow_id=await _unsettled_home(run))
         )
     if refusal.code in {"digest_mismatch", "confirmation_expired", "not_confirmed"}:
-        return _not_agreed(workflow, refusal.code, refusal.missing)
+        return _not_agreed(run.deps, run.caller, workflow, refusal.code, refusal.missing)
     if refusal.code != "confirmation_spent":
         return refusal
     orders = await run.deps.store.orders(workflow_id=workflow.workflow_id)
@@ -220,6 +218,33 @@ async def _explained(run: Run, workflow: Workflow, refusal: WorkflowError) -> Wo
         f"{refusal.message}; there are: {exist}",
         next_call=call(tool, workflow_id=workflow.workflow_id),
     )
+
+
+async def _keep_asked(run: Run, workflow: Workflow, refusal: WorkflowError) -> Refusal:
+    """Keep the question about machines that the yes to rent did not name, and say how to answer it."""
+    deps, nonce = run.deps, run.deps.new_id(9)
+    active = await with_orders(deps, run.opened.account.id, run.instances)
+    found: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
+    new = [item for item in active if item.instance.id in found["acknowledge_instances"]]
+    question = Question(
+        about="keep",
+        digest=workflow.digest,
+        text=keep_question(in_words(new), len(active), workflow.value("count")),
+        answer=str(new[0].instance.id),
+        form="machine",
+        code="",
+        asked_at=deps.clock.now(),
+        again=call("create_instances", workflow_id=workflow.workflow_id, plan_id=run.plan_id),
+        account_id=run.opened.account.id,
+        instance_ids=tuple(item.instance.id for item in new),
+    )
+    kept = await deps.store.change_workflow(
+        workflow.workflow_id, lambda current: current.asking(named(deps, current, question, nonce))
+    )
+    asked = kept.asked("keep", workflow.digest)
+    if asked is None:
+        raise AssertionError
+    return refusal_that_asks(deps, run.caller, kept, asked, (refusal.code, refusal.message))
 
 
 async def _unsettled_home(run: Run) -> str:

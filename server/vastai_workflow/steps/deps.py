@@ -1,8 +1,10 @@
 """What every step works with, and who is calling."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
+
+import anyio
 
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.errors import Refusal
@@ -14,7 +16,9 @@ from vastai_workflow.steps.ports import Clock, Keys, Markets, Prober, Store
 class Deps:
     """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts.
 
-    `settled_accounts`: held against a complete list since this process started.
+    `approve_with`: the command by which a person answers the question of a code on their own terminal. `pause`: waits
+    so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: held against a
+    complete list since this process started.
     """
 
     clock: Clock
@@ -25,15 +29,18 @@ class Deps:
     caps: Caps
     new_id: Callable[[int], str]
     approval: Literal["human", "relayed", "auto"] = "auto"
+    approve_with: Callable[[str], str] = "vastai-workflow approve {}".format
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep
     settled_accounts: set[int] = field(default_factory=set[int])
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose call it is: `owner` owns workflows, `name` is the client that relays."""
+    """Whose call it is: `owner` owns workflows, `name` is the client, which `asks` its user itself where it can."""
 
     owner: str
     name: str
+    asks: bool = False
 
     @property
     def relayed(self) -> str:
@@ -45,6 +52,11 @@ class Caller:
         """Whose call it is."""
         return f"called by {self.name}"
 
+    @property
+    def asked(self) -> str:
+        """Whose yes it is when the client asked its user."""
+        return f"you, asked by {self.name}"
+
 
 async def owned(deps: Deps, caller: Caller, workflow_id: str) -> Workflow:
     """The caller's workflow; another's is as unknown as one that never was."""
@@ -52,9 +64,3 @@ async def owned(deps: Deps, caller: Caller, workflow_id: str) -> Workflow:
     if workflow is None or workflow.owner != caller.owner:
         raise Refusal("workflow_unknown", f"got {workflow_id[:40]!r}, which is no workflow of yours")
     return workflow
-
-
-def require_relayed(deps: Deps) -> None:
-    """Refusal `person_needed` where only a person's own yes counts: this version can't ask the person itself."""
-    if deps.approval == "human":
-        raise Refusal("person_needed", "got a yes reported by an agent, allowed only a person's own (approval human)")

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.errors import ProviderError, call
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.lifecycle import State
 from vastai_workflow.domain.money import Usd
@@ -52,7 +53,8 @@ async def destroy_instances(
     active = {item.instance.id: item for item in seen}
     strangers = tuple(i for i in ids if i in active and not active[i].ours)
     if strangers:
-        await spend(deps, caller, opened, _intent(strangers, active))
+        again = call("destroy_instances", instance_ids=list(ids), workflow_id=workflow_id)
+        await spend(deps, caller, opened, _intent(strangers, active, again))
     deadline = deps.clock.now() + CALL_BUDGET_S
     targets = [await _target(deps, i, active.get(i)) for i in ids]
     worth = [target for target in targets if target.worth]
@@ -91,7 +93,7 @@ async def _told(deps: Deps, target: Target, look: Look | None) -> End:
     return End(instance_id, look.final, look.state, cost, reason)
 
 
-def _intent(strangers: tuple[int, ...], active: dict[int, ActiveInstance]) -> Intent:
+def _intent(strangers: tuple[int, ...], active: dict[int, ActiveInstance], again: dict[str, Any]) -> Intent:
     named = ", ".join(f"{i} ({active[i].label!r}, {active[i].burn})" for i in strangers)
     question = f"Destroy {named}? This server did not rent them; their data is lost."
-    return Intent(Purpose.END, strangers, question, detail="destroy")
+    return Intent(Purpose.END, strangers, question, again, detail="destroy")

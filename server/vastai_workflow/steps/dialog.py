@@ -1,42 +1,48 @@
 """The dialog: propose fields, look at the market with them, and take the user's yes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from vastai_workflow.domain import fields
+from vastai_workflow.domain.asking import ceiling_answer, source_answer
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import unconfirmed
 from vastai_workflow.domain.label import FALLBACK, label_for
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.plan import default_ceiling
-from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.domain.question import key_question, rent_question
 from vastai_workflow.domain.workflow import (
-    CONFIRMATION_LIFE_S,
+    KEPT,
     ChosenKey,
     Confirmation,
     FieldState,
     Purpose,
+    Question,
     Shown,
     Workflow,
 )
-from vastai_workflow.steps.accounts import ENVIRONMENT_KEY, known_sources, last_source
-from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
+from vastai_workflow.steps.accounts import KEY_FIELD, known_sources, last_source, readable
+from vastai_workflow.steps.asking import named
+from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.fleet_view import in_words
 from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
-_KEY_FIELD: Final = "api_key_source"
 _NO_DIALOG: Final = frozenset({"status", "ssh", "destroy", "billing"})
-_HISTORY: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A workflow as it stands, and what was seen of the market (None: no key was at hand, `problem` says why)."""
+    """A workflow as it stands, and what was seen of the market (None: no key was at hand, `problem` says why).
+
+    `question`: what the user has to answer next.
+    """
 
     workflow: Workflow
     look: Look | None
     problem: WorkflowError | None = None
+    question: Question | None = None
     confirmation: Confirmation | None = None
 
     @property
@@ -54,8 +60,8 @@ async def propose(
         raise fields.refuse("action", action, " | ".join(fields.ACTIONS))
     parsed = {name: fields.parse(name, value) for name, value in given.items()}
     _check_cap(deps, parsed.get("max_price_per_hour"))
-    if _KEY_FIELD in parsed:
-        parsed[_KEY_FIELD] = deps.markets.resolve(parsed[_KEY_FIELD])
+    if KEY_FIELD in parsed:
+        parsed[KEY_FIELD] = deps.markets.resolve(parsed[KEY_FIELD])
     known = await known_sources(deps, caller)
     if workflow_id is None:
         workflow = _fresh(deps, caller, action or "create", await last_source(deps, caller))
@@ -69,164 +75,18 @@ async def propose(
     return await _looked(deps, workflow.workflow_id, drafted, known)
 
 
-async def confirm(
-    deps: Deps,
-    caller: Caller,
-    workflow_id: str,
-    *,
-    digest: str | None,
-    names: Sequence[str] | None,
-    acknowledge: Sequence[int],
-) -> Proposal:
-    """The user's yes to the fields (all, or some), relayed with the digest that was shown."""
-    workflow = await owned(deps, caller, workflow_id)
-    require_relayed(deps)
-    _check_digest(workflow, digest)
-    if names is not None and (odd := [name for name in names if name not in workflow.fields]):
-        raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
-    known = await known_sources(deps, caller)
-    if not _readable(workflow, known):
-        return await _confirm_key_source(deps, workflow, caller, names, known)
-    if names is None and not workflow.price_shown:
-        raise _price_not_shown(workflow)
-
-    def agreed(current: Workflow) -> Workflow:
-        _check_digest(current, digest)
-        return _agreed(deps, current, caller, names, acknowledge)
-
-    changed = await deps.store.change_workflow(workflow_id, agreed)
-    return Proposal(changed, None, confirmation=changed.confirmation(Purpose.RENT, changed.digest))
-
-
-def _agreed(
-    deps: Deps, workflow: Workflow, caller: Caller, names: Sequence[str] | None, acknowledge: Sequence[int]
-) -> Workflow:
-    now = deps.clock.now()
-    states = {
-        name: _confirmed(state, caller) if names is None or name in names else state
-        for name, state in workflow.fields.items()
-    }
-    workflow = workflow.with_(fields=states)
-    current = workflow.confirmation(Purpose.RENT, workflow.digest)
-    _check_acknowledged(workflow, acknowledge)
-    if acknowledge and current is not None and current.open_at(now):
-        known = tuple(sorted({*current.acknowledged, *acknowledge}))
-        amended = current.model_copy(update={"acknowledged": known})
-        return workflow.with_(confirmations=(*_without(workflow, current), amended))
-    if current is not None and current.at >= workflow.shown_at:
-        return _told_again(workflow, current, now)
-    values = workflow.values
-    if unconfirmed(workflow) or fields.still_needed(values) or workflow.account_id is None:
-        return workflow
-    if not workflow.price_shown:
-        raise _price_not_shown(workflow)
-    confirmation = Confirmation(
-        confirmation_id=f"c_{deps.new_id(9)}",
-        purpose=Purpose.RENT,
-        digest=workflow.digest,
-        account_id=workflow.account_id,
-        by=caller.relayed,
-        at=now,
-        expires_at=now + CONFIRMATION_LIFE_S,
-        ceiling_per_hour=values["max_price_per_hour"],
-        places=values["count"],
-        acknowledged=tuple(sorted({*workflow.shown_active, *acknowledge})),
-        values=values,
-        ssh_key=workflow.ssh_key,
-    )
-    return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:])
-
-
-def _told_again(workflow: Workflow, given: Confirmation, now: float) -> Workflow:
-    """One answer to one question gives its places once, however often it is told."""
-    if given.open_at(now):
-        return workflow
-    raise Refusal(
-        "confirmation_expired",
-        "the yes to this proposal is older than 30 minutes",
-        next_call=call("propose_fields", workflow_id=workflow.workflow_id),
-    )
-
-
-def _check_acknowledged(workflow: Workflow, acknowledge: Sequence[int]) -> None:
-    named = {*workflow.shown_active, *workflow.asked_active}
-    if odd := [i for i in acknowledge if i not in named]:
-        allowed = f"machines that the user was asked about: {', '.join(map(str, sorted(named))) or 'none'}"
-        raise fields.refuse("acknowledge_instances", odd[0], allowed)
-
-
-def _price_not_shown(workflow: Workflow) -> Refusal:
-    return Refusal(
-        "price_not_shown",
-        "no price was shown to the user yet",
-        next_call=call("propose_fields", workflow_id=workflow.workflow_id, action="create"),
-    )
-
-
-def _without(workflow: Workflow, confirmation: Confirmation) -> tuple[Confirmation, ...]:
-    kept = confirmation.confirmation_id
-    return tuple(item for item in workflow.confirmations if item.confirmation_id != kept)
-
-
-def _check_digest(workflow: Workflow, digest: str | None) -> None:
-    if digest == workflow.digest and digest:
-        return
-    got = "no digest" if digest is None else f"the digest {clean(digest, 40)!r}"
-    seen = next((shown for shown in workflow.shown if shown.digest == digest), None)
-    news = _all_of(workflow) if seen is None else _changes(seen, workflow)
-    raise Refusal(
-        "digest_mismatch",
-        f"got {got}, but what stands now is {workflow.digest}: {news}",
-        next_step="show the user what stands now, then confirm its digest",
-        ask_user=f"The proposal is now: {news}. Do you agree?",
-        next_call=call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest),
-    )
-
-
-def _all_of(workflow: Workflow) -> str:
-    return ", ".join(f"{name}={fields.shown(name, state.value)}" for name, state in workflow.fields.items())
-
-
-def _changes(seen: Shown, workflow: Workflow) -> str:
-    """What is other than in a proposal that was shown before."""
-    values = workflow.values
-    names = [name for name in fields.FIELDS if seen.values.get(name) != values.get(name)]
-    changes = [f"{name}: {_words(name, seen.values)} is now {_words(name, values)}" for name in names]
-    if seen.active != workflow.shown_active:
-        now = ", ".join(map(str, workflow.shown_active)) or "none"
-        changes.append(f"running machines: {', '.join(map(str, seen.active)) or 'none'} is now {now}")
-    return ", ".join(changes) or "it is another account"
-
-
-def _words(name: str, values: Mapping[str, Any]) -> Any:
-    value = values.get(name)
-    return "nothing" if value is None else fields.shown(name, value)
-
-
-async def _confirm_key_source(
-    deps: Deps, workflow: Workflow, caller: Caller, names: Sequence[str] | None, known: frozenset[str]
-) -> Proposal:
-    if names is None or list(names) != [_KEY_FIELD]:
-        raise Refusal(
-            "key_source_not_confirmed",
-            f"the key in {workflow.value(_KEY_FIELD)} is read only after a yes to it, and prices come after",
-            ask_user=f"May the API key be read from {workflow.value(_KEY_FIELD)}?",
-            next_call=_confirm_source_call(workflow),
-        )
-    states = dict(workflow.fields)
-    states[_KEY_FIELD] = _confirmed(states[_KEY_FIELD], caller)
-    confirmed = workflow.with_(fields=states)
-    source: str = confirmed.value(_KEY_FIELD)
-    return await _looked(deps, workflow.workflow_id, confirmed, known | {source})
+async def look_once_more(deps: Deps, caller: Caller, workflow: Workflow) -> Proposal:
+    """The same fields with a fresh look at the market: after a yes to a key source."""
+    return await _looked(deps, workflow.workflow_id, workflow, await known_sources(deps, caller))
 
 
 async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozenset[str]) -> Proposal:
     """Look at the market if the key may be read, complete the draft with what was seen, and keep it."""
     look: Look | None = None
     problem: WorkflowError | None = None
-    if _readable(drafted, known):
+    if readable(drafted, known):
         try:
-            market = await deps.markets.open(drafted.value(_KEY_FIELD))
+            market = await deps.markets.open(drafted.value(KEY_FIELD))
             if drafted.action in _NO_DIALOG:
                 look = await look_around(deps, market)
             else:
@@ -235,8 +95,48 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
         except (LocalError, ProviderError) as error:
             problem = error
     completed = _completed(deps, drafted, look)
-    kept = await deps.store.change_workflow(workflow_id, lambda current: _merged(current, completed))
-    return Proposal(kept, look, problem)
+    question = None if problem is not None else _question(completed, look)
+    nonce = deps.new_id(9)
+    kept = await deps.store.change_workflow(
+        workflow_id, lambda current: _merged(deps, current, completed, question, nonce)
+    )
+    return Proposal(kept, look, problem, kept.asked(question.about, question.digest) if question is not None else None)
+
+
+def _question(workflow: Workflow, look: Look | None) -> Question | None:
+    """What the user has to answer next: may the key be read, or the whole plan. None while fields are missing."""
+    if look is None:
+        return _key_question(workflow)
+    if workflow.action != "create" or look.outlook is None or fields.still_needed(workflow.values):
+        return None
+    ceiling = Rate.of(workflow.value("max_price_per_hour"))
+    return Question(
+        about=Purpose.RENT,
+        digest=workflow.digest,
+        text=rent_question(workflow, look.outlook, look.chosen, look.account, in_words(look.active)),
+        answer=ceiling_answer(ceiling),
+        form="ceiling",
+        code="",
+        asked_at=workflow.shown_at,
+        again=call("find_offers", workflow_id=workflow.workflow_id),
+        account_id=look.account.id,
+        ceiling_per_hour=ceiling.per_hour,
+    )
+
+
+def _key_question(workflow: Workflow) -> Question:
+    source = str(workflow.value(KEY_FIELD))
+    return Question(
+        about="key",
+        digest=workflow.digest,
+        text=key_question(source),
+        answer=source_answer(source),
+        form="key",
+        code="",
+        asked_at=workflow.shown_at,
+        again=call("propose_fields", workflow_id=workflow.workflow_id),
+        detail=source,
+    )
 
 
 async def _unsettled(deps: Deps, workflow: Workflow, look: Look) -> Refusal | None:
@@ -256,14 +156,19 @@ def _closed(deps: Deps, workflow: Workflow) -> Refusal | None:
     """Why no yes would help here: nobody is asked in vain."""
     if workflow.action == "create" and deps.caps.read_only:
         return Refusal("read_only", "this server may only read: the operator set it so")
-    if workflow.action == "create" and deps.approval == "human":
-        return Refusal("person_needed", "this server takes only a person's own yes, and this version can't ask for it")
     return None
 
 
-def _merged(current: Workflow, completed: Workflow) -> Workflow:
-    """The new draft over what other calls wrote meanwhile: yeses, plans and questions are never taken back."""
-    return completed.with_(confirmations=current.confirmations, plans=current.plans, questions=current.questions)
+def _merged(deps: Deps, current: Workflow, completed: Workflow, question: Question | None, nonce: str) -> Workflow:
+    """The new draft over what other calls wrote meanwhile: yeses, noes and plans are never taken back.
+
+    The dialog's own question takes the place of the one before; those about machines that exist stay.
+    """
+    others = tuple(item for item in current.questions if item.about not in {"key", "keep", Purpose.RENT})
+    kept = completed.with_(
+        confirmations=current.confirmations, plans=current.plans, declined=current.declined, questions=others
+    )
+    return kept if question is None else kept.asking(named(deps, current, question, nonce))
 
 
 def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
@@ -285,10 +190,9 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
         fields=states,
         account_id=account_id,
         shown_active=shown_active,
-        asked_active=(),
         shown_at=deps.clock.now(),
         price_shown=look is not None and bool(look.chosen) and workflow.action == "create",
-        shown=(*before, Shown(digest=digest, values=values, active=shown_active))[-_HISTORY:],
+        shown=(*before, Shown(digest=digest, values=values, active=shown_active))[-KEPT:],
         digest=digest,
     )
 
@@ -296,7 +200,7 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
 def _fresh(deps: Deps, caller: Caller, action: str, source: str | None) -> Workflow:
     states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
     if source is not None:
-        states[_KEY_FIELD] = FieldState(value=source)
+        states[KEY_FIELD] = FieldState(value=source)
     return Workflow(
         workflow_id=f"wf_{deps.new_id(16)}",
         owner=caller.owner,
@@ -353,27 +257,13 @@ def _set(before: FieldState | None, value: Any, source: str) -> FieldState:
     return FieldState.model_validate({"value": value, "source": source})
 
 
-def _confirmed(state: FieldState, caller: Caller) -> FieldState:
-    return state.model_copy(update={"status": "confirmed", "by": caller.relayed})
-
-
 def _check_cap(deps: Deps, ceiling: str | None) -> None:
     cap = deps.caps.max_price_per_hour
     if ceiling is not None and cap is not None and Rate.of(ceiling) > cap:
         raise fields.refuse("max_price_per_hour", float(ceiling), f"up to {cap} (the operator's cap)")
 
 
-def _readable(workflow: Workflow, known: frozenset[str]) -> bool:
-    """Whether the key may be read: the usual variable always, else after a yes to this very source."""
-    state = workflow.fields[_KEY_FIELD]
-    return state.value == ENVIRONMENT_KEY or state.status == "confirmed" or state.value in known
-
-
 def _bound(deps: Deps, workflow: Workflow) -> Rate | None:
     """The ceiling that the user named, else the operator's; one of ours moves with the market until it is agreed."""
     state = workflow.fields.get("max_price_per_hour")
     return Rate.of(state.value) if state is not None and state.source == "given" else deps.caps.max_price_per_hour
-
-
-def _confirm_source_call(workflow: Workflow) -> dict[str, Any]:
-    return call("confirm_fields", workflow_id=workflow.workflow_id, digest=workflow.digest, fields=[_KEY_FIELD])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from vastai_workflow.domain.ledger import Order, is_marker, order_of_marker
 from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
@@ -50,6 +51,23 @@ class ActiveInstance:
     def ours(self) -> bool:
         """Whether this server rented it."""
         return self.order is not None
+
+
+_WHOSE: Final = {
+    Origin.ANOTHER_LEDGER: " (rented through another ledger of vastai-workflow: a colleague's, or one that was lost)",
+    Origin.NOT_ON_RECORD: " (carries our mark, but this ledger has no such order: it is an older copy)",
+    Origin.COPIED_MARK: " (carries a copy of our mark)",
+}
+
+
+def whose_words(active: ActiveInstance) -> str:
+    """Where a machine that is not ours comes from, as far as its mark tells; mostly nothing."""
+    return "" if active.ours else _WHOSE.get(active.origin, "")
+
+
+def in_words(active: Iterable[ActiveInstance]) -> list[str]:
+    """Each machine for a question: id, label, what it costs, and whose it is if its mark tells."""
+    return [f"{item.instance.id} {item.label!r} at {item.burn}{whose_words(item)}" for item in active]
 
 
 async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:

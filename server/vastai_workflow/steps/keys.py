@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vastai_workflow.domain.errors import ProviderError
+from vastai_workflow.domain.errors import ProviderError, call
 from vastai_workflow.domain.workflow import ChosenKey, Purpose, Workflow
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
@@ -58,7 +58,8 @@ async def attach_ssh_key(
     chosen = await _chosen(deps, opened.workflow, public_key, agreed)
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
-        await spend(deps, caller, opened, Intent(Purpose.ATTACH, ids, question, detail=chosen.fingerprint))
+        again = call("attach_ssh_key", instance_ids=list(instance_ids), public_key=public_key, workflow_id=workflow_id)
+        await spend(deps, caller, opened, Intent(Purpose.ATTACH, ids, question, again, detail=chosen.fingerprint))
     done: list[Attached] = []
     for instance_id in ids:
         added = await ensure_instance_key(opened.market, deps.keys, instance_id, chosen.public_key)

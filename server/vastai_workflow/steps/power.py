@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from vastai_workflow.domain.errors import ProviderError, Uncertain
+from vastai_workflow.domain.errors import ProviderError, Uncertain, call
 from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
@@ -42,7 +42,8 @@ async def start_instances(
         chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
         asleep = tuple(item for item in chosen.machines if _asleep(item))
         if asleep:
-            await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active))
+            again = call("start_instances", instance_ids=list(chosen.ids), workflow_id=workflow_id)
+            await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active, again))
         return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
 
 
@@ -51,13 +52,15 @@ def _asleep(item: ActiveInstance) -> bool:
     return item.state is not State.RUNNING or item.instance.intended_status != "running"
 
 
-def _start_intent(asleep: Sequence[ActiveInstance], active: Sequence[ActiveInstance]) -> Intent:
+def _start_intent(asleep: Sequence[ActiveInstance], active: Sequence[ActiveInstance], again: dict[str, Any]) -> Intent:
     ids = tuple(item.instance.id for item in asleep)
     together = total([item.instance.price for item in asleep])
     price = max(item.instance.price for item in asleep)
     rest = committed([item for item in active if item.instance.id not in ids]) + (together - price)
-    question = f"Start {', '.join(map(str, ids))} at {together} in all?"
-    return Intent(Purpose.START, ids, question, price=price, burning=rest, running=max(len(active) - 1, 0))
+    day = Usd(together.per_hour * 24)
+    running = len([item for item in active if item.state is State.RUNNING])
+    question = f"Start {', '.join(map(str, ids))} at {together} in all ({day} a day)? {running} run already."
+    return Intent(Purpose.START, ids, question, again, price=price, burning=rest, running=max(len(active) - 1, 0))
 
 
 async def stop_instances(
@@ -66,7 +69,8 @@ async def stop_instances(
     """Stop machines and look until they are stopped; the disk goes on costing."""
     require_writes(deps)
     chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
-    await _yes_for_strangers(deps, caller, chosen, "stop")
+    again = call("stop_instances", instance_ids=list(chosen.ids), workflow_id=workflow_id)
+    await _yes_for_strangers(deps, caller, chosen, "stop", again)
     reasons = {i: await _failure(chosen.opened.market.stop(i)) for i in chosen.ids}
     for i in chosen.ids:
         if reasons[i] is None:
@@ -80,11 +84,12 @@ async def restart_instances(
     """Reboot, or recycle: a new container on the same GPU, which loses the old one's data and needs a yes."""
     require_writes(deps)
     chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    again = call("restart_instances", instance_ids=list(chosen.ids), mode=mode, workflow_id=workflow_id)
     if mode == "recycle":
         question = f"Recycle {', '.join(map(str, chosen.ids))}? The data in the containers is lost."
-        await spend(deps, caller, chosen.opened, Intent(Purpose.RECYCLE, chosen.ids, question, detail="recycle"))
+        await spend(deps, caller, chosen.opened, Intent(Purpose.RECYCLE, chosen.ids, question, again, detail="recycle"))
     else:
-        await _yes_for_strangers(deps, caller, chosen, "reboot")
+        await _yes_for_strangers(deps, caller, chosen, "reboot", again)
     market = chosen.opened.market
     reasons: dict[int, str | None] = {}
     for i in chosen.ids:
@@ -112,14 +117,14 @@ async def _failure(sending: Awaitable[None]) -> str | None:
     return None
 
 
-async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: str) -> None:
+async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: str, again: dict[str, Any]) -> None:
     strangers = [item for item in chosen.machines if not item.ours]
     if not strangers:
         return
     named = ", ".join(f"{item.instance.id} ({item.label!r})" for item in strangers)
     question = f"{verb.capitalize()} {named}? This server did not rent them."
     ids = tuple(item.instance.id for item in strangers)
-    await spend(deps, caller, chosen.opened, Intent(Purpose.END, ids, question, detail=verb))
+    await spend(deps, caller, chosen.opened, Intent(Purpose.END, ids, question, again, detail=verb))
 
 
 async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, started: bool) -> Changed:

@@ -1,30 +1,31 @@
 """A yes of its own for start, recycle, a new SSH key, and the end of machines that are not ours."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 from vastai_workflow.domain import fields
-from vastai_workflow.domain.errors import Refusal, call
+from vastai_workflow.domain.asking import ceiling_answer, fingerprint_answer
+from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.gate import Facts, first_refusal
 from vastai_workflow.domain.money import ZERO, Rate
+from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, FieldState, Purpose, Question, Workflow
 from vastai_workflow.steps.accounts import Opened
-from vastai_workflow.steps.deps import Caller, Deps, owned, require_relayed
-
-_HISTORY: Final = 32
+from vastai_workflow.steps.asking import named, refusal_that_asks
+from vastai_workflow.steps.deps import Caller, Deps
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
     """What is to be done to which machines, in words for the user. `price` is the dearest machine's, in $/h.
 
-    `detail` is part of the digest: the fingerprint of a key, or stop, reboot, destroy.
+    `detail` is part of the digest: the fingerprint of a key, or stop, reboot, destroy. `again`: the call itself.
     """
 
     purpose: Purpose
     instance_ids: tuple[int, ...]
     question: str
+    again: dict[str, Any]
     detail: str = ""
     price: Rate | None = None
     burning: Rate = ZERO
@@ -67,42 +68,28 @@ async def spend(deps: Deps, caller: Caller, opened: Opened, intent: Intent) -> C
     return await _spent(deps, home, confirmation)
 
 
-async def confirm_purpose(
-    deps: Deps, caller: Caller, workflow_id: str, purpose: Purpose, digest: str | None, instance_ids: Sequence[int]
-) -> tuple[Workflow, Confirmation]:
-    """The user's yes to the question that the refusal asked, relayed with its digest."""
-    require_relayed(deps)
-    await owned(deps, caller, workflow_id)
+def yes_to(deps: Deps, question: Question, by: str) -> Confirmation:
+    """A yes to a question about machines that exist."""
     now = deps.clock.now()
-    made: list[Confirmation] = []
+    if question.about in {"key", "keep"} or question.account_id is None:
+        raise AssertionError
+    return Confirmation(
+        confirmation_id=f"c_{deps.new_id(9)}",
+        purpose=Purpose(question.about),
+        digest=question.digest,
+        account_id=question.account_id,
+        by=by,
+        at=now,
+        expires_at=now + CONFIRMATION_LIFE_S,
+        ceiling_per_hour=question.ceiling_per_hour,
+        instance_ids=question.instance_ids,
+        detail=question.detail,
+    )
 
-    def agreed(workflow: Workflow) -> Workflow:
-        given = workflow.confirmation(purpose, digest or "")
-        if given is not None and given.open_at(now):
-            made.append(given)
-            return workflow  # the same yes told twice
-        asked = [q for q in workflow.questions if q.purpose is purpose and q.digest == digest and q.open_at(now)]
-        question = asked[-1] if asked else None
-        if question is None or (instance_ids and sorted(instance_ids) != sorted(question.instance_ids)):
-            raise Refusal("digest_mismatch", f"got a yes to {purpose} {digest!r}, which was not asked here")
-        confirmation = Confirmation(
-            confirmation_id=f"c_{deps.new_id(9)}",
-            purpose=purpose,
-            digest=question.digest,
-            account_id=question.account_id,
-            by=caller.relayed,
-            at=now,
-            expires_at=now + CONFIRMATION_LIFE_S,
-            ceiling_per_hour=question.ceiling_per_hour,
-            instance_ids=question.instance_ids,
-            detail=question.detail,
-        )
-        made.append(confirmation)
-        left = tuple(item for item in workflow.questions if item not in asked)
-        return workflow.with_(confirmations=(*workflow.confirmations, confirmation)[-_HISTORY:], questions=left)
 
-    workflow = await deps.store.change_workflow(workflow_id, agreed)
-    return workflow, made[-1]
+def not_asked(purpose: Purpose, digest: str | None) -> Refusal:
+    """A yes to nothing that was asked."""
+    return Refusal("digest_mismatch", f"got a yes to {purpose} {clean(str(digest), 40)!r}, which was not asked here")
 
 
 async def _given(
@@ -127,35 +114,50 @@ def _ceiling(intent: Intent, confirmation: Confirmation | None) -> Rate | None:
 
 async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refusal: Refusal | None) -> Refusal:
     """Keep the question, so that a yes can be bound to it, and say how to give that yes."""
-    home = opened.workflow or await _home(deps, caller, opened)
-    ceiling = None if intent.price is None else intent.price.up_to_the_cent()
-    question = Question(
-        purpose=intent.purpose,
-        digest=digest_for(intent, opened.account.id, ceiling),
-        instance_ids=intent.instance_ids,
-        account_id=opened.account.id,
-        ceiling_per_hour=None if ceiling is None else ceiling.per_hour,
-        detail=intent.detail,
-        asked_at=deps.clock.now(),
+    question, nonce = _question(deps, opened, intent), deps.new_id(9)
+    home = opened.workflow or await _home(deps, caller, opened, question)
+    kept = await deps.store.change_workflow(
+        home.workflow_id, lambda current: current.asking(named(deps, current, question, nonce))
     )
-    await deps.store.change_workflow(
-        home.workflow_id, lambda current: current.with_(questions=(*current.questions, question)[-_HISTORY:])
-    )
-    after = call(
-        "confirm_fields",
-        workflow_id=home.workflow_id,
-        purpose=intent.purpose.value,
-        instance_ids=list(intent.instance_ids),
-        digest=question.digest,
-    )
+    asked = kept.asked(question.about, question.digest)
+    if asked is None:
+        raise AssertionError
     code = "purpose_not_confirmed" if refusal is None else refusal.code
     message = f"this {intent.purpose} needs a yes of its own" if refusal is None else refusal.message
-    return Refusal(
-        code, message, next_step="ask the user, then call next_call", ask_user=intent.question, next_call=after
+    return refusal_that_asks(deps, caller, kept, asked, (code, message))
+
+
+def _question(deps: Deps, opened: Opened, intent: Intent) -> Question:
+    """Where money is agreed on the person types the ceiling, for a key the end of its fingerprint, else an id."""
+    ceiling = None if intent.price is None else intent.price.up_to_the_cent()
+    if ceiling is not None:
+        answer, form = ceiling_answer(ceiling), "ceiling"
+    elif intent.purpose is Purpose.ATTACH:
+        answer, form = fingerprint_answer(intent.detail), "fingerprint"
+    else:
+        answer, form = str(intent.instance_ids[0]), "machine"
+    return Question(
+        about=intent.purpose,
+        digest=digest_for(intent, opened.account.id, ceiling),
+        text=intent.question if ceiling is None else f"{intent.question} Never above {ceiling} each.",
+        answer=answer,
+        form=form,
+        code="",
+        asked_at=deps.clock.now(),
+        again=intent.again,
+        account_id=opened.account.id,
+        instance_ids=intent.instance_ids,
+        ceiling_per_hour=None if ceiling is None else ceiling.per_hour,
+        detail=intent.detail,
     )
 
 
-async def _home(deps: Deps, caller: Caller, opened: Opened) -> Workflow:
+async def _home(deps: Deps, caller: Caller, opened: Opened, question: Question) -> Workflow:
+    """The workflow in which this very question was put before, else one of its own."""
+    for workflow in await deps.store.workflows(caller.owner):
+        asked = workflow.asked(question.about, question.digest) or question.digest in workflow.declined
+        if asked or any(item.digest == question.digest for item in workflow.confirmations):
+            return workflow
     states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
     states["api_key_source"] = FieldState(value=opened.source, status="confirmed")
     workflow = Workflow(

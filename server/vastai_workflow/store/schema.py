@@ -7,7 +7,7 @@ from typing import Final
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import OrderState
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Kept in `PRAGMA user_version`; an older program refuses a newer ledger."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in OrderState)
@@ -52,6 +52,7 @@ _STATEMENTS: Final = (
 _MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
     1: ("ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''",),
     2: _AUDIT,
+    3: ("UPDATE workflows SET body = json_remove(json_set(body, '$.questions', json('[]')), '$.asked_active')",),
 }
 """What makes the next version of each older one."""
 

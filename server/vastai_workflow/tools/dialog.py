@@ -1,12 +1,13 @@
 """Tools of the dialog: propose_fields, confirm_fields."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from vastai_workflow.tools import results
+from vastai_workflow.tools import asking, results
 from vastai_workflow.tools.on_first_use import on_first_use
+from vastai_workflow.tools.results import NextCall
 from vastai_workflow.tools.surface import (
     Ctx,
     Id,
@@ -25,12 +26,17 @@ with on_first_use():
     from vastai_workflow.domain import fields as agreed
     from vastai_workflow.domain import question as wording
     from vastai_workflow.domain import workflow as record
-    from vastai_workflow.steps import accounts, dialog, purposes
+    from vastai_workflow.steps import asking as answers
+    from vastai_workflow.steps import confirming, dialog
     from vastai_workflow.tools import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vastai_workflow.domain.errors import WorkflowError
-    from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
+    from vastai_workflow.domain.workflow import Confirmation, Workflow
+    from vastai_workflow.steps.confirming import Told
+    from vastai_workflow.steps.deps import Caller, Deps
 
 _PASSING = frozenset({"provider_down", "unreachable", "rate_limited", "incomplete_list", "unreadable_answer"})
 """Problems that the same call may find gone."""
@@ -83,11 +89,11 @@ async def propose_fields(  # noqa: PLR0913, PLR0917 # flat arguments, one a fiel
 ) -> Annotated[CallToolResult, results.Proposal]:
     """Start or change a workflow. Every field has a default: call it bare first, ask the user its question."""
     given = {name: value for name, value in locals().items() if name in agreed.FIELDS and value is not None}
-    proposal = await dialog.propose(await deps_of(ctx), caller_of(ctx), workflow_id, action, given)
-    return _proposed(proposal)
+    deps, caller = await deps_of(ctx), caller_of(ctx)
+    return _proposed(deps, caller, await dialog.propose(deps, caller, workflow_id, action, given))
 
 
-async def confirm_fields(
+async def confirm_fields(  # noqa: PLR0913 # as above
     ctx: Ctx,
     workflow_id: WorkflowId,
     digest: Annotated[str | None, Field(description="of what the user saw and agreed to")] = None,
@@ -95,37 +101,34 @@ async def confirm_fields(
     purpose: Annotated[str | None, Field(description="rent (default) | start | attach | recycle | end")] = None,
     instance_ids: OptionalIds = None,
     acknowledge_instances: Annotated[list[Id] | None, Field(description="running ones the user keeps")] = None,
+    *,
+    asked: asking.MeantAsked,
+    reply: asking.Replied,
 ) -> Annotated[CallToolResult, results.Confirmed]:
-    """Record the user's yes. Only after the user said yes to this very proposal; a yes lasts 30 minutes."""
-    deps, caller = await deps_of(ctx), caller_of(ctx)
-    chosen = _purpose(purpose)
-    if chosen is not record.Purpose.RENT:
-        workflow, confirmation = await purposes.confirm_purpose(
-            deps, caller, workflow_id, chosen, digest, instance_ids or ()
-        )
-        return _agreed(workflow, confirmation)
-    proposal = await dialog.confirm(
-        deps, caller, workflow_id, digest=digest, names=fields, acknowledge=acknowledge_instances or ()
-    )
-    if proposal.look is not None or proposal.problem is not None:
-        return _confirmed(proposal, _questions(proposal))
-    return _confirmed(proposal, [])
+    """Record the user's yes, to this very proposal; it lasts 30 minutes. Asks the user itself if the client can."""
+    del digest, fields, purpose, instance_ids, acknowledge_instances  # `asked` was made of them
+    deps, caller, told = await deps_of(ctx), caller_of(ctx), asked.told
+    if asked.way is confirming.Way.RELAYED:
+        return _confirmed(deps, caller, told, await confirming.relayed(deps, caller, told))
+    if asked.way is confirming.Way.ON_RECORD:
+        return _confirmed(deps, caller, told, await confirming.on_record(deps, caller, told))
+    question, said = asked.way, asking.reply_of(reply)
+    if said.action == "unfit":
+        raise answers.unfit_answer("the form came back without a value")
+    if said.action != "accept":
+        workflow = await answers.note_no(deps, workflow_id, question, said=said.action == "decline")
+        raise answers.no_yes(deps, workflow, question, f"the user was asked: {said.action}")
+    workflow = await confirming.agree(deps, workflow_id, question, said.value, caller.asked)
+    if question.about == "key":
+        return _confirmed(deps, caller, told, await dialog.look_once_more(deps, caller, workflow))
+    given = workflow.confirmation(told.purpose, question.digest)
+    return _confirmed(deps, caller, told, dialog.Proposal(workflow, None, confirmation=given), question.again)
 
 
-def _purpose(given: str | None) -> "Purpose":
-    allowed = record.Purpose
-    built = (allowed.RENT, allowed.START, allowed.ATTACH, allowed.RECYCLE, allowed.END)
-    if given is None:
-        return allowed.RENT
-    if given not in built:
-        raise agreed.refuse("purpose", given, " | ".join(built))
-    return allowed(given)
-
-
-def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
+def _proposed(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> CallToolResult:
     workflow, look = proposal.workflow, proposal.look
-    questions = _questions(proposal)
-    after = _after(proposal)
+    questions = _questions(deps, caller, proposal)
+    after = _after(deps, caller, proposal)
     result = results.Proposal(
         workflow_id=workflow.workflow_id,
         digest=workflow.digest,
@@ -139,12 +142,25 @@ def _proposed(proposal: "dialog.Proposal") -> CallToolResult:
     )
     head = f"Workflow {workflow.workflow_id}, digest {workflow.digest}. This call rented nothing."
     stop = f"\n{proposal.problem.sentence}" if proposal.problem is not None and not questions else ""
-    return answer(head + stop + _ask(questions) + in_words(after), result)
+    itself = " confirm_fields asks the user itself." if proposal.question is not None and not questions else ""
+    return answer(head + itself + stop + _ask(questions) + in_words(after), result)
 
 
-def _confirmed(proposal: "dialog.Proposal", questions: list[str]) -> CallToolResult:
+def _confirmed(
+    deps: "Deps",
+    caller: "Caller",
+    told: "Told",
+    proposal: "dialog.Proposal",
+    again: "Mapping[str, Any] | None" = None,
+) -> CallToolResult:
+    if told.purpose is not record.Purpose.RENT and proposal.confirmation is not None:
+        return _agreed(proposal.workflow, proposal.confirmation, again)
     workflow, confirmation, look = proposal.workflow, proposal.confirmation, proposal.look
-    after = next_call("find_offers", workflow_id=workflow.workflow_id) if confirmation is not None else _after(proposal)
+    looked = look is not None or proposal.problem is not None
+    questions = _questions(deps, caller, proposal) if looked else []
+    after = _after(deps, caller, proposal)
+    if confirmation is not None:
+        after = next_call("find_offers", workflow_id=workflow.workflow_id) if again is None else NextCall(**again)
     result = results.Confirmed(
         workflow_id=workflow.workflow_id,
         confirmed=[name for name, state in workflow.fields.items() if state.status == "confirmed"],
@@ -164,7 +180,8 @@ def _confirmed(proposal: "dialog.Proposal", questions: list[str]) -> CallToolRes
     return answer(head + _ask(questions) + in_words(after), result)
 
 
-def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResult:
+def _agreed(workflow: "Workflow", confirmation: "Confirmation", again: "Mapping[str, Any] | None") -> CallToolResult:
+    after = None if again is None else NextCall(**again)
     result = results.Confirmed(
         workflow_id=workflow.workflow_id,
         confirmed=[],
@@ -175,52 +192,46 @@ def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResul
         outlook=None,
         problem=None,
         confirmation=render.confirmation_row(confirmation),
-        next_call=None,
+        next_call=after,
     )
     ids = ", ".join(map(str, confirmation.instance_ids))
     what = confirmation.detail if confirmation.purpose is record.Purpose.END else confirmation.purpose
-    return answer(f"Agreed for 30 minutes: {what} {ids}. Repeat the refused call now.", result)
+    return answer(f"Agreed for 30 minutes: {what} {ids}. Repeat the refused call now." + in_words(after), result)
 
 
-def _questions(proposal: "dialog.Proposal") -> list[str]:
-    """One question where that is enough; the problem first where something stands in the way."""
-    workflow, look, problem = proposal.workflow, proposal.look, proposal.problem
-    source = workflow.value("api_key_source")
+def _questions(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> list[str]:
+    """One question where that is enough, none where the client will ask it; the problem first where there is one."""
+    workflow, problem = proposal.workflow, proposal.problem
     if problem is not None:
         return [] if problem.next_call is not None else [_problem_words(problem)]
-    if look is None:
-        return [f"May the API key be read from {source}? Prices come after."]
+    if proposal.question is not None:
+        text = answers.asked_of(deps, caller, workflow, proposal.question)
+        return [] if text is None else [text]
     if workflow.action != "create":
         return []
     needed = [name for name in agreed.still_needed(workflow.values) if name not in {"max_price_per_hour", "label"}]
-    if needed:  # first what only the user can say; the price comes with it
-        return [agreed.FIELDS[name].ask.capitalize() for name in needed]
-    questions: list[str] = []
-    if look.outlook is not None and "label" in workflow.fields and "max_price_per_hour" in workflow.fields:
-        words = [f"{a.instance.id} {a.label!r} at {a.burn}{render.whose_words(a)}" for a in look.active]
-        questions.append(wording.rent_question(workflow, look.outlook, look.chosen, look.account, words))
-    return questions
+    return [
+        agreed.FIELDS[name].ask.capitalize() for name in needed
+    ]  # what only the user can say; the price comes with it
 
 
-def _after(proposal: "dialog.Proposal") -> results.NextCall | None:
-    workflow = proposal.workflow
+def _after(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> NextCall | None:
+    workflow, problem = proposal.workflow, proposal.problem
     known = {"workflow_id": workflow.workflow_id}
-    source_known = proposal.look is not None or workflow.value("api_key_source") == accounts.ENVIRONMENT_KEY
-    if not source_known and proposal.problem is None:
-        return next_call("confirm_fields", **known, digest=workflow.digest, fields=["api_key_source"])
-    if proposal.problem is not None and proposal.problem.next_call is not None:
-        return results.NextCall(**proposal.problem.next_call)
-    if proposal.problem is not None and proposal.problem.code in _PASSING:
-        return next_call("propose_fields", **known)
-    if proposal.problem is not None or proposal.look is None:
-        return None  # only the user can go on from here
+    if problem is not None:
+        if problem.next_call is not None:
+            return NextCall(**problem.next_call)
+        passing = problem.code in _PASSING
+        return next_call("propose_fields", **known) if passing else None  # else only the user can go on from here
+    if proposal.question is not None:
+        return NextCall(**answers.next_of(deps, caller, workflow, proposal.question))
     if workflow.action == "offers":
         return next_call("find_offers", **known)
     if workflow.action != "create":
         return next_call(_AFTER[workflow.action])
-    if set(agreed.still_needed(workflow.values)) - {"max_price_per_hour"}:
-        return None
-    return next_call("confirm_fields", **known, digest=workflow.digest)
+    if proposal.look is None and not agreed.still_needed(workflow.values):
+        return next_call("confirm_fields", **known, digest=workflow.digest)
+    return None
 
 
 def _problem_words(problem: "WorkflowError") -> str:

@@ -10,7 +10,7 @@ from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Confirmation, Workflow
-from vastai_workflow.steps.fleet_view import ActiveInstance, Origin
+from vastai_workflow.steps.fleet_view import ActiveInstance, whose_words
 from vastai_workflow.steps.inventory import USER
 from vastai_workflow.steps.status import Report
 from vastai_workflow.tools import results
@@ -59,18 +59,6 @@ def active_rows(active: Sequence[ActiveInstance]) -> list[results.ActiveRow]:
         )
         for item in active
     ]
-
-
-_WHOSE = {
-    Origin.ANOTHER_LEDGER: " (rented through another ledger of vastai-workflow: a colleague's, or one that was lost)",
-    Origin.NOT_ON_RECORD: " (carries our mark, but this ledger has no such order: it is an older copy)",
-    Origin.COPIED_MARK: " (carries a copy of our mark)",
-}
-
-
-def whose_words(active: ActiveInstance) -> str:
-    """Where a machine that is not ours comes from, as far as its mark tells; mostly nothing."""
-    return "" if active.ours else _WHOSE.get(active.origin, "")
 
 
 def active_words(active: Sequence[ActiveInstance]) -> str:

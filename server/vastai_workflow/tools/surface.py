@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
@@ -17,6 +17,9 @@ with on_first_use():
 
 if TYPE_CHECKING:
     from vastai_workflow.steps.deps import Caller, Deps
+
+IN_ROUNDS: Final = "2026-07-28"
+"""From this protocol version on a question ends the call, and the answer comes with the next round."""
 
 LOCAL_OWNER = "local"
 """The owner of everything where nobody logs in: stdio."""
@@ -82,7 +85,16 @@ def caller_of(ctx: Ctx) -> "Caller":
     """Whose call this is."""
     params = ctx.session.client_params
     name = params.client_info.name if params is not None else "an unnamed client"
-    return steps.Caller(LOCAL_OWNER, clean(name, 60) or "an unnamed client")
+    return steps.Caller(LOCAL_OWNER, clean(name, 60) or "an unnamed client", asks=_asks(ctx))
+
+
+def _asks(ctx: Ctx) -> bool:
+    """Whether the client says that it can put a form to its user; a bare `elicitation: {}` means a form too."""
+    declared = None if ctx.client_capabilities is None else ctx.client_capabilities.elicitation
+    if declared is None or (declared.form is None and declared.url is not None):
+        return False
+    in_rounds = ctx.protocol_version is not None and ctx.protocol_version >= IN_ROUNDS
+    return in_rounds or ctx.session.can_send_request
 
 
 def answer(text: str, result: Result) -> CallToolResult:

@@ -1,0 +1,169 @@
+"""Whose yes counts, and what is said where only a person's own does."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from vastai_workflow.domain.asking import FORMS, code_of, fits
+from vastai_workflow.domain.errors import Refusal, call
+from vastai_workflow.domain.workflow import Question, Workflow
+from vastai_workflow.steps.deps import Caller, Deps
+
+
+class Whose(StrEnum):
+    """The way by which a yes has to come."""
+
+    ASKED = "the client asks its user"
+    ELSEWHERE = "only the person themselves, and this client can't ask them"
+    RELAYED = "the agent reports it"
+
+
+def whose_yes(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[str]) -> Whose:
+    """By the operator's policy; what was declined takes a person's own yes under every policy."""
+    own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)
+    if caller.asks and (own or deps.approval == "auto"):
+        return Whose.ASKED
+    return Whose.ELSEWHERE if own else Whose.RELAYED
+
+
+def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Question:
+    """With a code: that of the same question while it waits for its answer, else a new one."""
+    waiting = before.asked(question.about, question.digest)
+    same = waiting is not None and waiting.instance_ids == question.instance_ids
+    if waiting is not None and same and waiting.open_at(deps.clock.now()):
+        return question.model_copy(update={"code": waiting.code})
+    return question.model_copy(update={"code": code_of(nonce, question.about, question.digest)})
+
+
+def asked_of(deps: Deps, caller: Caller, workflow: Workflow, question: Question) -> str | None:
+    """What the agent has to put to the user; nothing where the client will ask them."""
+    match whose_yes(deps, caller, workflow, question.marks):
+        case Whose.ASKED:
+            return None
+        case Whose.ELSEWHERE:
+            return f"{question.text} {how_to_agree(deps, question)}"
+        case Whose.RELAYED:
+            return question.text
+
+
+def how_to_agree(deps: Deps, question: Question) -> str:
+    """What a person does whose client can't ask them, in one sentence."""
+    command = deps.approve_with(question.code)
+    return f"To agree, run `{command}` in a terminal of your own and type {FORMS[question.form]} there."
+
+
+def refusal_that_asks(
+    deps: Deps, caller: Caller, workflow: Workflow, question: Question, refusal: tuple[str, str]
+) -> Refusal:
+    """A refusal (code, message) that leads to the yes: asked by the client, on the terminal, or by the agent."""
+    code, message = refusal
+    whose = whose_yes(deps, caller, workflow, question.marks)
+    step = {
+        Whose.ASKED: "call next_call: it asks the user",
+        Whose.ELSEWHERE: "when the user has done so, call next_call",
+        Whose.RELAYED: "ask the user, then call next_call",
+    }[whose]
+    return Refusal(
+        code,
+        message,
+        next_step=step,
+        ask_user=asked_of(deps, caller, workflow, question),
+        next_call=next_of(deps, caller, workflow, question),
+    )
+
+
+def next_of(deps: Deps, caller: Caller, workflow: Workflow, question: Question) -> dict[str, Any]:
+    """The call that goes on: with the answer, or what the question is for where the person answers elsewhere."""
+    if whose_yes(deps, caller, workflow, question.marks) is Whose.ELSEWHERE:
+        return dict(question.again)
+    return _confirm_call(workflow, question)
+
+
+def _confirm_call(workflow: Workflow, question: Question) -> dict[str, Any]:
+    """The call that takes the answer to a question."""
+    given: dict[str, Any] = {"workflow_id": workflow.workflow_id, "digest": question.digest}
+    if question.about == "key":
+        given["fields"] = ["api_key_source"]
+    elif question.about == "keep":
+        given["acknowledge_instances"] = list(question.instance_ids)
+    elif question.about != "rent":
+        given |= {"purpose": question.about.value, "instance_ids": list(question.instance_ids)}
+    return call("confirm_fields", **given)
+
+
+def require_relayed(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[str]) -> None:
+    """Refusal `person_needed` where a yes that the agent reports is none."""
+    if whose_yes(deps, caller, workflow, marks) is Whose.RELAYED:
+        return
+    code = next((item for item in workflow.questions if set(item.marks) & set(marks)), None)
+    raise person_needed(deps, workflow, code)
+
+
+def person_needed(deps: Deps, workflow: Workflow, question: Question | None) -> Refusal:
+    """Only a person's own yes counts, and this client can't ask for it: how they give it."""
+    declined = question is not None and any(mark in workflow.declined for mark in question.marks)
+    why = "since they did not agree when they were asked" if declined else "approval human"
+    return Refusal(
+        "person_needed",
+        f"got a yes reported by an agent, allowed only the user's own ({why})",
+        next_step="when the user has done so, call next_call",
+        ask_user=None if question is None else how_to_agree(deps, question),
+        next_call=call("propose_fields", workflow_id=workflow.workflow_id) if question is None else question.again,
+    )
+
+
+def check_answer(question: Question, typed: str) -> None:
+    """Refusal `wrong_answer` where the typed value is another than the one asked for."""
+    if not fits(question, typed):
+        raise unfit_answer(f"got another value than {FORMS[question.form]} that the question shows")
+
+
+def unfit_answer(what: str) -> Refusal:
+    """An answer that is no yes and no no: it may be asked again."""
+    return Refusal("wrong_answer", f"{what}; nothing was confirmed, nothing was spent")
+
+
+async def note_no(deps: Deps, workflow_id: str, question: Question, *, said: bool) -> Workflow:
+    """Keep that the person did not agree: from now on only their own yes counts, to a new asking of the question.
+
+    `said`: they said no, which also ends an earlier yes to the very same.
+    """
+    now, nonce = deps.clock.now(), deps.new_id(9)
+
+    def noted(current: Workflow) -> Workflow:
+        declined = (*current.declined, *(mark for mark in question.marks if mark not in current.declined))
+        current = current.with_(declined=declined)
+        if (waiting := current.question(question.code)) is not None:
+            again = waiting.model_copy(update={"code": code_of(nonce, waiting.about, waiting.digest)})
+            current = current.answered(waiting.code).asking(again)
+        ended = [
+            item.model_copy(update={"expires_at": min(item.expires_at, now)})
+            if said and (item.purpose, item.digest) == (question.about, question.digest)
+            else item
+            for item in current.confirmations
+        ]
+        return current.with_(confirmations=tuple(ended))
+
+    return await deps.store.change_workflow(workflow_id, noted)
+
+
+def no_yes(deps: Deps, workflow: Workflow, question: Question, why: str) -> Refusal:
+    """The person did not agree: what that means, and their other ways, if they did want it."""
+    waiting = workflow.asked(question.about, question.digest)
+    way = "" if waiting is None else f", or run `{deps.approve_with(waiting.code)}` in a terminal of your own"
+    return Refusal(
+        "declined",
+        f"{why}: nothing was confirmed, nothing was spent",
+        next_step="a change is another propose_fields; only if the user wishes it, confirm_fields asks once more",
+        ask_user=f"You did not agree, or were not shown the question. If you do want it: shall I ask again{way}?",
+    )
+
+
+def stale(workflow: Workflow, question: Question) -> Refusal:
+    """A question that was not answered in time: it is put anew by what put it first."""
+    first = call("propose_fields", workflow_id=workflow.workflow_id)
+    return Refusal(
+        "confirmation_expired",
+        "the question is older than 30 minutes",
+        next_call=first if question.about in {"rent", "key"} else question.again,
+    )
