@@ -115,6 +115,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "PROMPT-2": "What a user fills in is one clean line of data, and what no prompt takes is refused.",
     "RESOURCE-1": "SKILL.md and its references are resources in both eras, byte for byte, and nothing else is.",
     "RESOURCE-2": "The skills extension lists the skill with its head and a digest of every file.",
+    "RESOURCE-3": "The API calls of a workflow are a resource of its owner: curl lines without secrets, the newest.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

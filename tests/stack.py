@@ -27,6 +27,7 @@ from vastai_workflow.simulator.faults import Fault
 from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.calls import note
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ports import Keys, LocalKey, Prober, ProbeReport, ProbeTarget
 from vastai_workflow.store.sqlite import SqliteStore
@@ -228,6 +229,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         base_url="http://127.0.0.1:1",
         transport=transport,
         answers_dir=folder,
+        on_call=note,
     )
     deps = Deps(
         clock=clock,

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.tools import dialog, machines, prompts, renting, reports, skill
+from vastai_workflow.tools import dialog, machines, prompts, renting, reports, resources, skill
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.schema import slim
 from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
@@ -28,6 +28,7 @@ from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
 with on_first_use():
     from vastai_workflow.domain import audit
     from vastai_workflow.steps import audit as trail
+    from vastai_workflow.steps import calls
 
 if TYPE_CHECKING:
     from vastai_workflow.steps.deps import Deps
@@ -68,7 +69,22 @@ class WorkflowServer(MCPServer[App]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool; what it raises becomes a result with a code, a sentence and a next step."""
+        """Call a tool, and keep which calls of the provider's API it led to."""
+        if context is None:
+            return await self._answered(name, arguments, context)
+        result: CallToolResult | InputRequiredResult | None = None
+        with calls.collecting() as made:
+            try:
+                result = await self._answered(name, arguments, context)
+                return result
+            finally:
+                if made:
+                    await resources.keep_calls(context.request_context.lifespan_context, arguments, result, made)
+
+    async def _answered(
+        self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None
+    ) -> CallToolResult | InputRequiredResult:
+        """The tool's result; what it raises becomes one with a code, a sentence and a next step."""
         try:
             await self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
@@ -122,6 +138,8 @@ def build_server(
         server.add_tool(tool.function, title=tool.title, annotations=tool.annotations)
     for prompt in prompts.PROMPTS:
         server.add_prompt(Prompt.from_function(prompt.function, name=prompt.name, title=prompt.title))
+    calls_of = server.resource(resources.CALLS_URI, title="API calls of a workflow", mime_type=resources.CALLS_TYPE)
+    calls_of(resources.workflow_calls)
     return server
 
 

@@ -13,6 +13,7 @@ import respx
 from pydantic import SecretStr
 
 from vastai_workflow.domain.market import CreateRequest
+from vastai_workflow.steps.ports import ApiCall
 from vastai_workflow.vast.client import Client
 from vastai_workflow.vast.market import VastMarket
 
@@ -46,6 +47,7 @@ class Bench:
         self.router = respx.Router(assert_all_called=False)
         self.answers_dir = answers_dir
         self.requests: list[httpx.Request] = []
+        self.calls: list[ApiCall] = []
         self.client = Client(
             SecretStr(KEY),
             base_url=base_url,
@@ -53,6 +55,7 @@ class Bench:
             chance=random.Random(7),  # noqa: S311 # jitter
             transport=httpx.MockTransport(self.router.async_handler),
             answers_dir=answers_dir,
+            on_call=self.calls.append,
         )
         self.market = VastMarket(self.client)
 

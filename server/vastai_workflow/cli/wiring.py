@@ -75,6 +75,7 @@ def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock",
     from vastai_workflow.access.keys import SshKeys  # noqa: PLC0415 # as said above
     from vastai_workflow.access.known_hosts import KnownHosts  # noqa: PLC0415 # as said above
     from vastai_workflow.access.probe import SshProber  # noqa: PLC0415 # as said above
+    from vastai_workflow.steps.calls import note  # noqa: PLC0415 # as said above
     from vastai_workflow.steps.deps import Deps  # noqa: PLC0415 # as said above
     from vastai_workflow.store.sqlite import SqliteStore  # noqa: PLC0415 # as said above
     from vastai_workflow.vast.key_sources import VastMarkets  # noqa: PLC0415 # as said above
@@ -84,7 +85,12 @@ def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock",
         clock=clock,
         store=SqliteStore(settings.state, clock=clock),
         markets=VastMarkets(
-            environment=environment, cwd=Path.cwd(), home=home, clock=clock, base_url=settings.vast_url
+            environment=environment,
+            cwd=Path.cwd(),
+            home=home,
+            clock=clock,
+            base_url=settings.vast_url,
+            on_call=note,
         ),
         keys=SshKeys(home=home, state_dir=settings.state),
         prober=SshProber(known_hosts, agent_path=environment.get("SSH_AUTH_SOCK")),

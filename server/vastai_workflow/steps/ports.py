@@ -122,6 +122,16 @@ class Market(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """A call of the provider's API, as a curl line without secrets; `at` in Unix seconds. `changes`: no mere look."""
+
+    at: float
+    curl: str
+    answer: str
+    changes: bool
+
+
 class Markets(Protocol):
     """Opens the provider's API for a key source (`env:NAME`, `file:/abs/path`, `cli`, `keyring`)."""
 

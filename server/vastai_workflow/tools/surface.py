@@ -13,9 +13,11 @@ from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.results import NextCall, Result
 
 with on_first_use():
+    from vastai_workflow.steps import calls
     from vastai_workflow.steps import deps as steps
 
 if TYPE_CHECKING:
+    from vastai_workflow.steps.calls import CallJournal
     from vastai_workflow.steps.deps import Caller, Deps
 
 IN_ROUNDS: Final = "2026-07-28"
@@ -32,12 +34,20 @@ class App:
         self._make = make
         self._close = close
         self._deps: Deps | None = None
+        self._calls: CallJournal | None = None
 
     async def deps(self) -> "Deps":
         """The same ones at each call."""
         if self._deps is None:
             self._deps = await self._make()
         return self._deps
+
+    @property
+    def calls(self) -> "CallJournal":
+        """The calls of the provider's API, by workflow."""
+        if self._calls is None:
+            self._calls = calls.CallJournal()
+        return self._calls
 
     async def aclose(self) -> None:
         """Close what was built."""

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from vastai_workflow.domain.errors import ProviderError, Refusal
 from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S
-from vastai_workflow.steps.ports import Clock
+from vastai_workflow.steps.ports import ApiCall, Clock
+from vastai_workflow.vast.curl import curl
 from vastai_workflow.vast.errors import NoAnswer, readable, refusal, uncertain, unsure
 from vastai_workflow.vast.hosts import is_loopback
 from vastai_workflow.vast.limits import Limiter, Patience
@@ -40,14 +41,19 @@ class Client:
         chance: random.Random,
         transport: httpx.AsyncBaseTransport | None = None,
         answers_dir: Path | None = None,
+        on_call: Callable[[ApiCall], None] | None = None,
     ) -> None:
-        """`chance` gives the jitter; `answers_dir` takes unreadable answers (None: the system's temporary folder)."""
+        """`chance` gives the jitter; `answers_dir` takes unreadable answers (None: the system's temporary folder).
+
+        `on_call` hears of each request once it is over.
+        """
         self.base_url = checked_url(base_url)
         self.is_local = is_loopback(self.base_url.host)
         self.clock = clock
         self._key = key
         self._chance = chance
         self._answers_dir = answers_dir
+        self._on_call = on_call
         self.limiter = Limiter(clock)
         self.http = httpx.AsyncClient(
             transport=transport,
@@ -80,16 +86,21 @@ class Client:
     async def exchange(self, request: Request) -> Answer:
         """One turn, one request, one answer, whatever it says. `unreachable` where nothing was sent, else NoAnswer."""
         async with self.limiter.turn(request.endpoint):
+            began, said = self.clock.now(), "no answer"
             try:
                 response = await self._send(request)
+                said = f"status {response.status_code}"
             except _NOTHING_SENT as error:
                 failure = type(error).__name__
+                said = f"nothing was sent ({failure})"
             except httpx.RequestError as error:
                 raise NoAnswer(
                     "unreachable", f"no answer to {request.endpoint.name} ({type(error).__name__})"
                 ) from None
             else:
                 return answer(response.status_code, response.headers, response.content)
+            finally:
+                self._tell(request, began, said)
         raise ProviderError("unreachable", f"no connection to {self.base_url.host} ({failure}); nothing was sent")
 
     def refusal(self, request: Request, reply: Answer) -> ProviderError | None:
@@ -144,6 +155,11 @@ class Client:
                 break
             response = await self.http.send(onward)
         return response
+
+    def _tell(self, request: Request, began: float, said: str) -> None:
+        if self._on_call is not None:
+            line = curl(request, self.base_url, self._secrets(request))
+            self._on_call(ApiCall(began, line, said, changes=request.endpoint.scope.endswith("_write")))
 
     def _secrets(self, request: Request) -> tuple[str, ...]:
         return (self._key.get_secret_value(), *request.secrets)

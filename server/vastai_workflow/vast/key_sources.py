@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from vastai_workflow.domain.errors import LocalError, Refusal
-from vastai_workflow.steps.ports import Clock
+from vastai_workflow.steps.ports import ApiCall, Clock
 from vastai_workflow.vast import key_files
 from vastai_workflow.vast.client import DEFAULT_URL, Client, checked_url
 from vastai_workflow.vast.market import VastMarket
@@ -55,8 +55,12 @@ class VastMarkets:
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
         answers_dir: Path | None = None,
         keyring: Callable[[], str | None] = keyring_password,
+        on_call: Callable[[ApiCall], None] | None = None,
     ) -> None:
-        """`transport` makes each client's connection, for a market in this process. Refusal for a bad `base_url`."""
+        """`transport` makes each client's connection, for a market in this process. Refusal for a bad `base_url`.
+
+        `on_call` hears of each request once it is over.
+        """
         checked_url(base_url)
         self._environment = environment
         self._cwd = cwd
@@ -67,6 +71,7 @@ class VastMarkets:
         self._transport = transport
         self._answers_dir = answers_dir
         self._keyring = keyring
+        self._on_call = on_call
         self._open: dict[bytes, VastMarket] = {}
 
     def resolve(self, source: str) -> str:
@@ -96,6 +101,7 @@ class VastMarkets:
                 chance=self._chance,
                 transport=None if self._transport is None else self._transport(),
                 answers_dir=self._answers_dir,
+                on_call=self._on_call,
             )
             self._open[fingerprint] = VastMarket(client)
         return self._open[fingerprint]

@@ -45,11 +45,17 @@ def quoted(words: str, secrets: Iterable[str] = ()) -> str:
 
 def without(text: str, secrets: Iterable[str] = ()) -> str:
     """The text with known secrets and everything that stands under a secret's name masked."""
+    text = hidden(text, secrets)
+    text = _ENV_TEXT.sub(rf'\g<1>"{MASK}"', text)
+    return _NAMED.sub(rf'\g<1>"{MASK}"', _BEARER.sub(rf"\g<1>{MASK}", text))
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text with known secrets masked, as they are and as JSON has them."""
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, MASK).replace(json.dumps(secret)[1:-1], MASK)
-    text = _ENV_TEXT.sub(rf'\g<1>"{MASK}"', text)
-    return _NAMED.sub(rf'\g<1>"{MASK}"', _BEARER.sub(rf"\g<1>{MASK}", text))
+    return text
 
 
 def masked(value: Any, name: str = "") -> Any:
