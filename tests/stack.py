@@ -205,6 +205,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     real_prober: Prober | None = None,
     person: ElicitationFnT | None = None,
     pause: Callable[[float], Awaitable[None]] = anyio.sleep,
+    approve_with: Callable[[str], str] = "vastai-workflow approve {}".format,
 ) -> AsyncGenerator[Stack]:
     """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it.
 
@@ -241,6 +242,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
         new_id=lambda size: f"{next(ids):0{size}d}",
         approval=approval,
         pause=pause,
+        approve_with=approve_with,
     )
 
     async def close(_: Deps) -> None:

@@ -63,6 +63,13 @@ class Settings:
         )
 
 
+def default_state() -> Path:
+    """The platform's folder for a user's state."""
+    from platformdirs import user_state_path  # noqa: PLC0415  # costs start-up time, and most deployments name one
+
+    return user_state_path("vastai-workflow")
+
+
 def _url(value: str) -> str:
     """A base URL without its last slash. The value is not repeated in errors: it could hold a key."""
     value = value.strip()
@@ -93,9 +100,7 @@ def _is_loopback(host: str) -> bool:
 
 def _folder(value: str | None) -> Path:
     if value is None:
-        from platformdirs import user_state_path  # noqa: PLC0415  # costs start-up time, and most deployments name one
-
-        return user_state_path("vastai-workflow")
+        return default_state()
     if found := _DATABASE_URL.match(value):
         # only the scheme is repeated: a database URL may hold a password
         raise _refused(STATE, f"a {found[1].lower()} URL", "a folder: this version keeps its ledger in SQLite")

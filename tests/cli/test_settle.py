@@ -1,13 +1,11 @@
 """`settle`: what it says of each order, its exit code, and that only a person at a terminal closes one."""
 
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.terminal import environment, piped, typed
 from tests.stack import Stack, stack
 from tests.tools.acts import arm, planned
 from vastai_workflow.cli.clock import SystemClock
@@ -16,7 +14,6 @@ from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.store.sqlite import SqliteStore
 
 COMMAND = (sys.executable, "-m", "vastai_workflow", "settle")
-NOBODY = "http://127.0.0.1:9"
 
 
 async def no_answer(s: Stack) -> None:
@@ -124,42 +121,10 @@ async def state_in(folder: Path) -> OrderState:
     return order.state
 
 
-def environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": os.defpath,
-        "HOME": str(home),
-        "VAST_URL": NOBODY,
-        "VAST_API_KEY": "f" * 64,
-        "VASTAI_WORKFLOW_STATE": str(home / "state"),
-    }
-
-
-ON_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
-
-
-def typed(home: Path, *arguments: str, answer: str) -> tuple[int, str]:
-    """The command on a terminal of its own, with a person who types; its exit code and what stood there."""
-    person, terminal = pty.openpty()
-    command = [sys.executable, "-c", ON_THIS_TERMINAL, *COMMAND, *arguments]
-    with subprocess.Popen(  # noqa: S603 # this Python
-        command, env=environment(home), stdin=terminal, stdout=terminal, stderr=terminal
-    ) as process:
-        os.close(terminal)
-        os.write(person, f"{answer}\n".encode())
-        said = b""
-        try:
-            while chunk := os.read(person, 4096):
-                said += chunk
-        except OSError:  # Linux says EIO when the other end has closed
-            pass
-        os.close(person)
-        return process.wait(60), said.decode()
-
-
 @pytest.mark.requirement("SETTLE-4")
 async def test_a_person_at_a_terminal_closes_an_order_by_typing_its_id(tmp_path: Path) -> None:
     order_id = await ledger_with_an_unknown_order(tmp_path / "state")
-    code, said = typed(tmp_path, "--not-rented", order_id, answer=order_id)
+    code, said = typed([*COMMAND, "--not-rented", order_id], order_id, environment(tmp_path))
     assert "closed as not rented" in said
     assert code == 0
     assert await state_in(tmp_path / "state") is OrderState.NOT_RENTED
@@ -168,7 +133,7 @@ async def test_a_person_at_a_terminal_closes_an_order_by_typing_its_id(tmp_path:
 @pytest.mark.requirement("SETTLE-4")
 async def test_another_answer_closes_nothing(tmp_path: Path) -> None:
     order_id = await ledger_with_an_unknown_order(tmp_path / "state")
-    code, said = typed(tmp_path, "--not-rented", order_id, answer="yes")
+    code, said = typed([*COMMAND, "--not-rented", order_id], "yes", environment(tmp_path))
     assert "nothing was changed" in said
     assert code == 1
     assert await state_in(tmp_path / "state") is OrderState.UNKNOWN
@@ -177,16 +142,7 @@ async def test_another_answer_closes_nothing(tmp_path: Path) -> None:
 @pytest.mark.requirement("SETTLE-4")
 async def test_a_pipe_closes_nothing(tmp_path: Path) -> None:
     order_id = await ledger_with_an_unknown_order(tmp_path / "state")
-    done = subprocess.run(  # noqa: S603, ASYNC221 # this Python
-        [*COMMAND, "--not-rented", order_id],
-        env=environment(tmp_path),
-        input=f"{order_id}\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        start_new_session=True,  # without a controlling terminal
-    )
+    done = piped([*COMMAND, "--not-rented", order_id], order_id, environment(tmp_path))
     assert done.returncode == 2
     assert "needed one to ask a person" in done.stderr
     assert await state_in(tmp_path / "state") is OrderState.UNKNOWN
@@ -201,7 +157,7 @@ async def test_an_order_that_may_be_under_way_or_does_not_exist_is_not_closed(
     tmp_path: Path, order: str | None, age_s: float, said: str
 ) -> None:
     order_id = await ledger_with_an_unknown_order(tmp_path / "state", age_s=age_s)
-    code, shown = typed(tmp_path, "--not-rented", order or order_id, answer=order_id)
+    code, shown = typed([*COMMAND, "--not-rented", order or order_id], order_id, environment(tmp_path))
     assert code == 2
     assert said in shown
     assert await state_in(tmp_path / "state") is OrderState.UNKNOWN

@@ -9,6 +9,7 @@ COMMANDS = {
     "serve": "the MCP server on stdio (the default)",
     "simulate": "the Vast.ai market on this machine, for trying and testing",
     "demo": "the main job, from the first question to the verified end, on a simulated market",
+    "approve": "answer your agent's question yourself, on your own terminal",
     "settle": "find out what became of every order, and say what is still unknown",
     "log": "every yes, order, destroy and refusal on record, the newest last",
     "doctor": "check settings, key, account, SSH key and ledger",

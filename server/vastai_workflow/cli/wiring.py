@@ -3,15 +3,19 @@
 Everything heavy is imported when a call first needs it, so that the server answers its first message at once.
 """
 
+import os
 import secrets
+import shlex
+import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vastai_workflow.settings import Settings
+from vastai_workflow.settings import Settings, default_state
 
 if TYPE_CHECKING:
     from vastai_workflow.steps.deps import Deps
@@ -62,12 +66,24 @@ class SimulatedMarket:
         service = await self._stack.enter_async_context(running(World(self._seed, now=clock.now), clock))
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vastai-workflow-")))
         settings = replace(self._settings, vast_url=service.url, state=folder)
-        return adapters(settings, {SIMULATED_KEY: service.api_key}, clock, folder)
+        deps = adapters(settings, {SIMULATED_KEY: service.api_key}, clock, folder)
+        return replace(deps, approve_with=approve_with(folder, "--simulated"))
 
     async def close(self, deps: "Deps") -> None:
         """Stop the market and remove its ledger."""
         await deps.markets.aclose()
         await self._stack.aclose()
+
+
+def approve_with(state: Path, *more: str) -> Callable[[str], str]:
+    """The whole command that answers the question of a code: this Python, since its programs may be on no path."""
+    folder = [] if state == default_state() else ["--store", str(state)]
+
+    def command(code: str) -> str:
+        words = [sys.executable, "-m", "vastai_workflow", "approve", code, *folder, *more]
+        return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+    return command
 
 
 def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock", home: Path) -> "Deps":
@@ -97,4 +113,5 @@ def adapters(settings: Settings, environment: Mapping[str, str], clock: "Clock",
         caps=settings.caps,
         new_id=new_id,
         approval=settings.approval,
+        approve_with=approve_with(settings.state),
     )

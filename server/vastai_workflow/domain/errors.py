@@ -52,6 +52,10 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
         "the person's answer was another than the value that the question names; nothing was confirmed",
         "call again, and the person is asked again",
     ),
+    "no_such_question": ErrorKind(
+        "no question with this code waits for an answer: it was answered, or there is a newer one",
+        "let your agent call the tool again, and use the code that it names then",
+    ),
     "read_only": ErrorKind("the operator set this server to read only", "ask the operator"),
     "cap_exceeded": ErrorKind("the operator's cap would be exceeded", "choose a smaller plan, or ask the operator"),
     "workflow_unknown": ErrorKind("no workflow with this id belongs to you", "call propose_fields to start one"),

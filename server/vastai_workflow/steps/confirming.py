@@ -61,10 +61,10 @@ async def to_ask(deps: Deps, caller: Caller, told: Told) -> Question | Way:
         return Way.ON_RECORD
     if question is None:
         raise _nothing_to_ask(workflow, told)
-    if whose is Whose.ELSEWHERE:
-        raise person_needed(deps, workflow, question)
     if not question.open_at(deps.clock.now()):
         raise stale(workflow, question)
+    if whose is Whose.ELSEWHERE:
+        raise person_needed(deps, workflow, question)
     return question
 
 

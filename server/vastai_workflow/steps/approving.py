@@ -1,0 +1,63 @@
+"""A person answers a question away from their client: found by its code, and answered by the value that it names."""
+
+from typing import Final
+
+from vastai_workflow.domain.audit import AuditEvent, Kind
+from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.workflow import Question, Workflow
+from vastai_workflow.steps.asking import note_no, stale
+from vastai_workflow.steps.audit import record
+from vastai_workflow.steps.confirming import agree
+from vastai_workflow.steps.deps import Deps
+
+_NO: Final = frozenset({"", "n", "no"})
+
+
+async def waiting(deps: Deps, owner: str) -> tuple[tuple[Workflow, Question], ...]:
+    """The owner's questions that can be answered now, the newest first."""
+    now = deps.clock.now()
+    found = [
+        (workflow, question)
+        for workflow in await deps.store.workflows(owner)
+        for question in workflow.questions
+        if question.open_at(now)
+    ]
+    return tuple(sorted(found, key=lambda pair: pair[1].asked_at, reverse=True))
+
+
+async def by_code(deps: Deps, owner: str, code: str) -> tuple[Workflow, Question]:
+    """The question of a code. Refusals: `no_such_question`, `confirmation_expired`."""
+    plain = code.strip().lower().replace("-", "")
+    for workflow in await deps.store.workflows(owner):
+        question = workflow.question(plain)
+        if question is None:
+            continue
+        if not question.open_at(deps.clock.now()):
+            raise stale(workflow, question)
+        return workflow, question
+    raise Refusal("no_such_question", f"got {code[:20]!r}, which is the code of no question that waits for an answer")
+
+
+async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str, by: str) -> bool:
+    """Whether the person agreed: by the named value; nothing or `no` is a no.
+
+    Another value is neither: Refusal `wrong_answer`.
+    """
+    if typed.strip().lower() not in _NO:
+        await agree(deps, workflow.workflow_id, question, typed, by)
+        return True
+    await note_no(deps, workflow.workflow_id, question, said=True)
+    event = AuditEvent(
+        at=deps.clock.now(),
+        kind=Kind.REFUSED,
+        owner=workflow.owner,
+        by=by,
+        workflow_id=workflow.workflow_id,
+        purpose="approve",
+        digest=question.digest,
+        instance_ids=question.instance_ids,
+        code="declined",
+        what="the person said no",
+    )
+    await record(deps, [event])
+    return False
