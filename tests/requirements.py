@@ -118,6 +118,9 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "RESOURCE-1": "SKILL.md and its references are resources in both eras, byte for byte, and nothing else is.",
     "RESOURCE-2": "The skills extension lists the skill with its head and a digest of every file.",
     "RESOURCE-3": "The API calls of a workflow are a resource of its owner: curl lines without secrets, the newest.",
+    "COMPLETE-1": "GPU names, regions and images are completed from the market and from what was used before.",
+    "COMPLETE-2": "Machines and workflows are completed from the caller's own, and from nobody else's.",
+    "COMPLETE-3": "A completion is bounded, asks seldom, reads no key without a yes, and is empty instead of an error.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

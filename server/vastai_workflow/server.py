@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mcp.server import MCPServer
 from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, RequestStateSecurity
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.prompts import Prompt
-from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from mcp.types import CallToolResult, CompleteRequestParams, CompleteResult, InputRequiredResult, TextContent
 from mcp.types import Resource as ListedResource
 from mcp.types import Tool as ListedTool
 from pydantic import ValidationError
 
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.tools import dialog, machines, prompts, renting, reports, resources, skill
+from vastai_workflow.tools import completions, dialog, machines, prompts, renting, reports, resources, skill
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.schema import slim
 from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
@@ -55,6 +56,15 @@ _log = logging.getLogger(NAME)
 
 class WorkflowServer(MCPServer[App]):
     """An MCPServer with strict arguments and one error boundary."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # the SDK's own decorator tells no handler who asks, and machines have owners
+        self._lowlevel_server.add_request_handler("completion/complete", CompleteRequestParams, self.complete)
+
+    async def complete(self, ctx: ServerRequestContext[App, Any], params: CompleteRequestParams) -> CompleteResult:
+        """Suggestions while somebody types."""
+        return await completions.complete(Context(request_context=ctx, mcp_server=self), params)
 
     async def list_tools(self) -> list[ListedTool]:
         """The tools, with schemas that forbid unknown arguments and repeat nothing."""

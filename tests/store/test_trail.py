@@ -85,6 +85,15 @@ async def test_a_yes_to_a_key_source_alone_is_on_the_trail_with_its_place_and_by
 
 
 @pytest.mark.requirement("AUDIT-1")
+async def test_a_no_is_on_the_trail_once_for_each_question(store: SqliteStore) -> None:
+    await store.change_workflow("w1", lambda w: w.with_(declined=("d" * 16,)))
+    await store.change_workflow("w1", lambda w: w.with_(declined=("d" * 16, "key file:/home/ada/key")))
+    rent, key = await store.trail()
+    assert (rent.kind, rent.by, rent.digest, rent.what) == (Kind.DECLINED, "you, when asked", "d" * 16, "")
+    assert (key.kind, key.digest, key.what) == (Kind.DECLINED, "", "key file:/home/ada/key")
+
+
+@pytest.mark.requirement("AUDIT-1")
 async def test_a_workflow_that_comes_with_a_yes_brings_it_onto_the_trail(store: SqliteStore) -> None:
     await store.add_workflow(a_workflow("w2", confirmations=(a_yes(),)))
     assert [(event.kind, event.workflow_id) for event in await store.trail()] == [(Kind.CONFIRMED, "w2")]
@@ -106,7 +115,7 @@ async def test_orders_stand_on_the_trail_with_their_yes_in_the_order_of_writing_
 ) -> None:
     await store.change_workflow("w1", lambda w: w.with_(confirmations=(a_yes(),)))
     clock.time = 500.0
-    await store.add_orders([an_order(confirmation_id="c1")])
+    await store.add_orders([an_order(confirmation_id="c1", agreed_by="relayed by tests, 1970-01-01 00:00 UTC")])
     await store.record([an_event(code="not_confirmed", workflow_id="w1")])
     clock.time = 400.0
     await store.move_order("o1", OrderState.SENT, OrderFacts(sent_at=400.0))

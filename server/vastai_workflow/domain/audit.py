@@ -16,6 +16,9 @@ from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 THIS_SERVER: Final = "this server"
 """Who ends what was not agreed."""
 
+THE_USER: Final = "you, when asked"
+"""Who did not agree to a question."""
+
 _WORD_CAP: Final = 80
 _MESSAGE_CAP: Final = 240
 _MOST_IDS: Final = 64
@@ -32,6 +35,7 @@ class Kind(StrEnum):
     CONFIRMED = "confirmed"
     ACKNOWLEDGED = "acknowledged"
     USED = "used"
+    DECLINED = "declined"
     ORDER = "order"
     DESTROY = "destroy"
     ENDED = "ended"
@@ -62,12 +66,12 @@ class AuditEvent(BaseModel):
 
 
 def noticed(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEvent, ...]:
-    """What a change of a workflow says of yeses: given, widened by machines that are kept, or used up."""
+    """What a change of a workflow says of yeses: given, widened by machines that are kept, used up, or declined."""
     known = {} if before is None else {item.confirmation_id: item for item in before.confirmations}
     yeses = tuple(
         event for item in after.confirmations for event in _of_yes(known.get(item.confirmation_id), item, after, at)
     )
-    return yeses or _of_fields(before, after, at)
+    return (*(yeses or _of_fields(before, after, at)), *_of_no(before, after, at))
 
 
 def _of_yes(before: Confirmation | None, now: Confirmation, workflow: Workflow, at: float) -> Iterator[AuditEvent]:
@@ -133,19 +137,41 @@ def _of_fields(before: Workflow | None, after: Workflow, at: float) -> tuple[Aud
     )
 
 
+def _of_no(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEvent, ...]:
+    """The person said no, or nothing; the call that asked is on record with who made it, where one did."""
+    marks = [mark for mark in after.declined if before is not None and mark not in before.declined]
+    if not marks:
+        return ()
+    digest = next(filter(_DIGEST.fullmatch, marks), "")
+    return (
+        AuditEvent(
+            at=at,
+            kind=Kind.DECLINED,
+            owner=after.owner,
+            by=THE_USER,
+            workflow_id=after.workflow_id,
+            digest=digest,
+            what=", ".join(clean(mark, _MESSAGE_CAP) for mark in marks if mark != digest),
+        ),
+    )
+
+
 def of_order(
-    order: Order, was: OrderState | None, state: OrderState, facts: OrderFacts, *, at: float, digest: str
+    order: Order, was: OrderState | None, state: OrderState, facts: OrderFacts, *, at: float, yes: AuditEvent | None
 ) -> AuditEvent:
-    """A line of an order's history. `order` may be newer than the line; `digest` is that of its yes."""
+    """A line of an order's history. `order` may be newer than the line; `yes`: the one it is from, where that is known.
+
+    An older ledger has no yes on its trail.
+    """
     machine = facts.instance_id or (order.instance_id if was in {OrderState.RENTED, OrderState.RELEASED} else None)
     return AuditEvent(
         at=at,
         kind=Kind.ORDER,
         owner=order.owner,
-        by=order.agreed_by,
+        by=order.agreed_by if yes is None else yes.by,
         workflow_id=order.workflow_id,
         purpose=Purpose.RENT,
-        digest=digest,
+        digest="" if yes is None else yes.digest,
         confirmation_id=order.confirmation_id,
         order_id=order.order_id,
         instance_ids=() if machine is None else (machine,),

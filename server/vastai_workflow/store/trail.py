@@ -32,7 +32,7 @@ def read(connection: sqlite3.Connection, workflow_id: str | None) -> tuple[Audit
     lines = [
         ((place, seq), parsed(AuditEvent.model_validate_json, body, f"audit event {seq}")) for place, seq, body in rows
     ]
-    digests = {event.confirmation_id: event.digest for _, event in lines if event.kind is Kind.CONFIRMED}
+    yeses = {event.confirmation_id: event for _, event in lines if event.kind is Kind.CONFIRMED}
     moves = connection.execute(
         "SELECT seq, order_id, from_state, to_state, at, facts FROM order_events"
         " WHERE :workflow_id IS NULL OR order_id IN (SELECT order_id FROM orders WHERE workflow_id = :workflow_id)"
@@ -48,7 +48,7 @@ def read(connection: sqlite3.Connection, workflow_id: str | None) -> tuple[Audit
             OrderState(state),
             parsed(OrderFacts.model_validate_json, facts, f"history of order {order_id}"),
             at=at,
-            digest=digests.get(order.confirmation_id, ""),
+            yes=yeses.get(order.confirmation_id),
         )
         lines.append(((seq, 0), event))
     return tuple(event for _, event in sorted(lines, key=lambda line: line[0]))

@@ -35,6 +35,8 @@ class App:
         self._close = close
         self._deps: Deps | None = None
         self._calls: CallJournal | None = None
+        self.gpu_names: tuple[float, tuple[str, ...]] | None = None
+        """The market's GPU names, for completions, and when they were asked for."""
 
     async def deps(self) -> "Deps":
         """The same ones at each call."""
