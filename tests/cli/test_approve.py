@@ -189,6 +189,23 @@ async def test_a_code_is_good_for_its_own_question_while_that_stands() -> None:
 
 
 @pytest.mark.requirement("APPROVE-2")
+async def test_a_code_is_not_good_for_a_machine_that_came_after_its_question() -> None:
+    async with stack(approval="human") as s:
+        proposal = await s.call("propose_fields")
+        await approve(s.deps, command_in(proposal["questions"][0])[1], Typist())
+        create = (await follow(s, proposal))["next_call"]["arguments"]
+        stranger(s)
+        first = command_in((await s.refusal("create_instances", **create))["ask_user"])[1]
+        stranger(s)
+        second = command_in((await s.refusal("create_instances", **create))["ask_user"])[1]
+        assert first != second
+        with pytest.raises(Refusal):
+            await approve(s.deps, first, Typist())
+        assert await approve(s.deps, second, Typist()) == 0
+        assert states(await s.call("create_instances", **create)) == ["rented"]
+
+
+@pytest.mark.requirement("APPROVE-2")
 async def test_a_code_is_good_for_half_an_hour() -> None:
     async with stack(approval="human") as s:
         proposal = await s.call("propose_fields")

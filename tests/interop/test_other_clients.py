@@ -31,6 +31,23 @@ def test_the_typescript_client_does_the_main_job(node: NodePackages, era: str, v
     }
 
 
+@pytest.mark.requirement("ASK-1")
+@pytest.mark.parametrize(("era", "version"), [("legacy", "2025-11-25"), ("auto", "2026-07-28")])
+def test_the_typescript_client_asks_its_user(node: NodePackages, era: str, version: str) -> None:
+    shutil.copy(DATA / "asked_job.mjs", node.place)
+    done = node.run("node", "asked_job.mjs", era, *SERVER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout) == {
+        "version": version,
+        "questions": [],
+        "noes": ["declined", "wrong_answer"],
+        "asked": 3,
+        "first": "Rent 1 machine (RTX 4090) with pytorch/pytorch:latest, 64 GB disk",
+        "agreed_by": "you, asked by typescript-client",
+        "final_state": "gone",
+    }
+
+
 def test_langchain_on_the_old_sdk_is_refused_and_succeeds(tmp_path: Path) -> None:
     programs = environment_with(tmp_path / "venv", "langchain-mcp-adapters==0.3.2", "mcp<2")
     command = [str(programs / "python"), str(DATA / "old_client.py"), *SERVER]

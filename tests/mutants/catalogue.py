@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from tests.mutants import agreed, asked, ended, sent, settled
+from tests.mutants import agreed, answered, asked, ended, sent, settled
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *agreed.MUTANTS,
+    *answered.MUTANTS,
     *sent.MUTANTS,
     *asked.MUTANTS,
     *settled.MUTANTS,

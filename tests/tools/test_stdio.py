@@ -12,6 +12,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from tests.stack import ERAS, Era, text_of
+from tests.tools.person import Person
 from vastai_workflow.server import REFUSAL_META
 
 TIMEOUT_S = 60
@@ -106,6 +107,26 @@ async def test_a_ledger_that_cannot_be_opened_is_a_refusal_of_the_call_and_not_t
             assert refused.meta is not None
             assert refused.meta[REFUSAL_META]["code"] == "store_unavailable"
         assert len((await client.list_tools()).tools) == 15
+
+
+@pytest.mark.requirement("ASK-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_over_stdio_the_person_is_asked_and_their_no_and_yes_count(era: Era, tmp_path: Path) -> None:
+    command = ["-m", "vastai_workflow", "serve", "--simulate", "--approval", "human"]
+    server = StdioServerParameters(command=sys.executable, args=command, env=surroundings(tmp_path))
+    person = Person("decline", "yes")
+    async with Client(server, mode=era, elicitation_callback=person) as client:
+        proposal = (await client.call_tool("propose_fields", {})).structured_content
+        assert proposal is not None
+        confirm = proposal["next_call"]
+        no = await client.call_tool(confirm["tool"], confirm["arguments"])
+        assert no.meta is not None
+        assert no.meta[REFUSAL_META]["code"] == "declined"
+        assert f"{sys.executable} -m vastai_workflow approve " in no.meta[REFUSAL_META]["ask_user"]
+        yes = (await client.call_tool(confirm["tool"], confirm["arguments"])).structured_content
+        assert yes is not None
+        assert yes["confirmation"]["by"] == "you, asked by mcp"
+        assert len(person.asked) == 2
 
 
 def test_no_step_is_loaded_before_a_call_needs_it() -> None:

@@ -1,0 +1,140 @@
+"""Breaks of the person's own yes: what they type, what a no means, and for which asking an answer counts."""
+
+# texts stand as in the source
+
+from typing import Final
+
+from tests.mutants.runner import Mutant
+
+_WORDS: Final = "server/vastai_workflow/domain/asking.py"
+_POLICY: Final = "server/vastai_workflow/steps/asking.py"
+_CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
+_APPROVING: Final = "server/vastai_workflow/steps/approving.py"
+_CLIENT: Final = "server/vastai_workflow/tools/asking.py"
+_DIALOG: Final = "server/vastai_workflow/tools/dialog.py"
+
+_ASKED: Final = "tests/tools/test_asked.py"
+_ANSWERS: Final = "tests/tools/test_answers.py"
+_APPROVE: Final = "tests/cli/test_approve.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "whatever is typed is a yes",
+        _POLICY,
+        "    if not fits(question, typed):",
+        "    if False:",
+        (f"{_ASKED}::test_another_value_confirms_nothing_and_is_asked_again",),
+    ),
+    Mutant(
+        "any price is the ceiling",
+        _WORDS,
+        "return price is not None and Decimal(price[1]) == question.ceiling_per_hour",
+        "return price is not None",
+        (f"{_ASKED}::test_another_value_confirms_nothing_and_is_asked_again",),
+    ),
+    Mutant(
+        "the form fills itself in",
+        _CLIENT,
+        'Field(title="Price limit, $/h"',
+        'Field("", title="Price limit, $/h"',
+        (f"{_ASKED}::test_the_form_has_one_typed_value_without_a_default",),
+    ),
+    Mutant(
+        "a decline is a yes",
+        _DIALOG,
+        '    if said.action != "accept":',
+        '    if said.action == "cancel":',
+        (f"{_ASKED}::test_a_no_confirms_nothing_and_says_so_with_the_other_ways",),
+    ),
+    Mutant(
+        "an agent says yes after the person said no",
+        _POLICY,
+        'own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)',
+        'own = deps.approval == "human"',
+        (f"{_ASKED}::test_after_a_no_no_agent_reports_a_yes_from_whatever_client",),
+    ),
+    Mutant(
+        "an agent says yes with approval human",
+        _POLICY,
+        'own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)',
+        "own = any(mark in workflow.declined for mark in marks)",
+        ("tests/tools/test_gate.py::test_with_approval_human_an_agents_word_is_no_yes",),
+    ),
+    Mutant(
+        "a client that can ask relays",
+        _POLICY,
+        '    if caller.asks and (own or deps.approval == "auto"):',
+        "    if caller.asks and own:",
+        (f"{_ASKED}::test_one_question_to_the_person_leads_to_a_machine_and_the_agent_asks_nothing",),
+    ),
+    Mutant(
+        "an earlier yes outlives a no",
+        _POLICY,
+        "            if said and (item.purpose, item.digest) == (question.about, question.digest)",
+        "            if False",
+        (f"{_ASKED}::test_a_no_ends_an_earlier_yes_to_the_very_same",),
+    ),
+    Mutant(
+        "each asking has the same code",
+        _WORDS,
+        'f"{nonce}\\0{about}\\0{digest}"',
+        'f"{about}\\0{digest}"',
+        (f"{_ANSWERS}::test_an_old_answer_is_none_to_the_same_proposal_made_again",),
+    ),
+    Mutant(
+        "a second answer is a second yes",
+        _CONFIRMING,
+        "        waiting = current.question(question.code)\n",
+        "        waiting = current.question(question.code) or question\n",
+        (f"{_ANSWERS}::test_two_answers_at_once_are_one_yes",),
+    ),
+    Mutant(
+        "a late answer counts",
+        _CONFIRMING,
+        "        if not waiting.open_at(deps.clock.now()):",
+        "        if False:",
+        (f"{_ANSWERS}::test_an_answer_after_half_an_hour_is_none",),
+    ),
+    Mutant(
+        "a code stands for machines that were not in its question",
+        _POLICY,
+        "    same = waiting is not None and waiting.instance_ids == question.instance_ids",
+        "    same = waiting is not None",
+        (f"{_APPROVE}::test_a_code_is_not_good_for_a_machine_that_came_after_its_question",),
+    ),
+    Mutant(
+        "a call that was cut short leaves no trace",
+        _CLIENT,
+        "            await asking.note_no(deps, asked.told.workflow_id, question, said=False)\n",
+        "            pass\n",
+        (f"{_ANSWERS}::test_a_call_that_is_cut_short_while_the_person_is_asked_confirms_nothing",),
+    ),
+    Mutant(
+        "no sign of life while the person is asked",
+        _CLIENT,
+        "        await ctx.report_progress(beat, beats, ",
+        "        print(beat, beats, ",
+        (f"{_ANSWERS}::test_the_old_era_hears_every_ten_seconds_that_its_user_is_being_asked",),
+    ),
+    Mutant(
+        "the person is asked for ever",
+        _CLIENT,
+        "    asking_now.cancel()\n",
+        "    await anyio.sleep_forever()\n",
+        (f"{_ANSWERS}::test_a_person_who_does_not_answer_in_half_an_hour_agreed_to_nothing",),
+    ),
+    Mutant(
+        "nothing typed at the terminal is no no",
+        _APPROVING,
+        'frozenset({"", "n", "no"})',
+        'frozenset({"n", "no"})',
+        (f"{_APPROVE}::test_nothing_and_no_decline_and_then_no_agent_says_yes",),
+    ),
+    Mutant(
+        "a terminal's no is forgotten",
+        _APPROVING,
+        "    await note_no(deps, workflow.workflow_id, question, said=True)\n",
+        "",
+        (f"{_APPROVE}::test_nothing_and_no_decline_and_then_no_agent_says_yes",),
+    ),
+)
