@@ -156,7 +156,9 @@ class Play:
         self.book.note(f"call {tool} at {host.name} {arguments}")
         try:
             result = await client.call_tool(tool, arguments, progress_callback=self._progress)
-        except Died:
+        except (Died, BaseExceptionGroup) as death:
+            if isinstance(death, BaseExceptionGroup) and death.split(Died)[1] is not None:
+                raise  # something else than a kill among several tasks
             self.book.note(f"process {host.name} died in {tool}")
             self.book.ended.clear()  # what was done just now could not be told
             return None, None

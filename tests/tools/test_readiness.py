@@ -305,10 +305,12 @@ async def test_while_another_call_rents_a_wait_goes_on_without_settling() -> Non
         assert "another call is renting for this account" in waited["notes"]
 
 
-async def test_a_long_fleet_is_told_in_a_short_line() -> None:
+@pytest.mark.requirement("READY-7")
+async def test_the_progress_of_a_fleet_counts_its_machines_by_stage() -> None:
     heard = Heard()
 
     async with stack() as s:
         workflow_id, _ = await s.rented(count=6, fleet="best_effort")
         await s.client.call_tool("wait_until_ready", {"workflow_id": workflow_id}, progress_callback=heard)
-        assert heard.lines[-1].endswith("and 2 more")
+        assert any(line.startswith("6 machines: ") and "provisioning, " in line for line in heard.lines)
+        assert heard.lines[-1] == "6 machines: 6 ready"

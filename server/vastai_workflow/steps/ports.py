@@ -45,8 +45,11 @@ class Market(Protocol):
         """Whose key it is, with the balance."""
         ...
 
-    async def instances(self) -> tuple[Instance, ...]:
-        """Every instance of the account, all pages of the v1 list; a partial list is an error."""
+    async def instances(self, shown: Callable[[Instance], object] | None = None) -> tuple[Instance, ...]:
+        """Every instance of the account, all pages of the v1 list; a partial list is an error.
+
+        `shown` is told of each instance when its page came, some twice, and whether or not the list gets complete.
+        """
         ...
 
     async def instance(self, instance_id: int) -> Instance | None:
@@ -157,8 +160,9 @@ class Window:
 
     `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
     is one that still comes up. `started_at`: when a start was asked for whose answer is not known (0: none).
-    `keyed`: the agreed key was seen on the instance. `gpu_s`, `seen_at`, `seen_running`: the local meter, GPU seconds
-    that were billed. `reason` is a code, `detail` the sentence that goes with it, with the machine's words cleaned.
+    `keyed_at`: when the provider last said that the instance has the agreed key (0: not asked). `gpu_s`, `seen_at`,
+    `seen_running`: the local meter, GPU seconds that were billed.
+    `reason` is a code, `detail` the sentence that goes with it, with the machine's words cleaned.
     """
 
     instance_id: int
@@ -170,7 +174,7 @@ class Window:
     port: int | None = None
     grace_until: float = 0.0
     started_at: float = 0.0
-    keyed: bool = False
+    keyed_at: float = 0.0
     probed_at: float = 0.0
     gpu_s: float = 0.0
     seen_at: float = 0.0

@@ -1,32 +1,39 @@
 """Readiness: from rented to a machine that answers over SSH with the agreed GPUs; bounded per call, resumable."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Refusal
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState
-from vastai_workflow.domain.lifecycle import State, condition
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import made_by
 from vastai_workflow.steps.keys import ensure_instance_key
-from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
-from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
+from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
-from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN, Report, report_gone, report_of
+from vastai_workflow.steps.status import DETAIL_CAP, Report, report_gone, report_of
 from vastai_workflow.steps.writes import require_writes
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 
-_LOOK_EVERY_S: Final = 1.0
-_PROBE_S: Final = 10.0
-_MSG_CAP: Final = 160
-_FRESH_S: Final = 60.0
-_FINAL: Final = frozenset({"wrong_gpu", "host_key_changed", "no_private_key"})
+REQUEST_S: Final = 1.0
+"""A wait sends the provider no more than one request in so many seconds, whatever the fleet; the list keeps it too."""
+
+LOOK_EVERY_S: Final = 1.5
+"""From the end of one reading of the list to the next: what a call sends at its start is made good by the half."""
+
+_PATIENCE_S: Final = 1.0
+"""Real seconds that a look waits for its probes: the slower ones go on beside the next looks."""
+
+_KEY_AGAIN_S: Final = 30.0
+"""A key that the provider has and the machine refuses is looked for again after so long."""
+
+_STAGES: Final = ("provisioning", "running", "port_open", "ssh_ok", "ready", "failed", "gone")
+_NEEDS_KEY: Final = frozenset({"auth_refused", "no_private_key"})
 _NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 
 
@@ -62,7 +69,7 @@ async def wait_until_ready(
     timeout_s: float,
     progress: Progress,
 ) -> Waited:
-    """Look, settle, attach the key and probe, until everything is ready or failed, or the time is up."""
+    """Look, settle, probe, and attach the key where it is missing, until all is ready or failed, or the time is up."""
     require_writes(deps)
     if workflow_id is None and not instance_ids:
         raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
@@ -70,143 +77,155 @@ async def wait_until_ready(
         await owned(deps, caller, workflow_id)
     opened = await open_market(deps, caller, workflow_id, instance_ids)
     deadline = deps.clock.now() + timeout_s
-    notes: tuple[str, ...] = ()
-    while True:
-        waited = await _look(deps, caller, opened, workflow_id, instance_ids, deadline)
-        notes = tuple(dict.fromkeys((*notes, *waited.notes)))
-        done = sum(report.ready for report in waited.reports)
-        await progress(done, max(len(waited.reports), 1), _progress_line(waited))
-        if waited.over or deps.clock.now() + _LOOK_EVERY_S > deadline:
-            return replace(waited, notes=notes)
-        await deps.clock.sleep(_LOOK_EVERY_S)
+    async with probing(deps, opened, deadline) as probes:
+        return await _Wait(deps, caller, opened, workflow_id, instance_ids, deadline, progress, probes).over()
 
 
-async def _look(
-    deps: Deps,
-    caller: Caller,
-    opened: Opened,
-    workflow_id: str | None,
-    instance_ids: Sequence[int],
-    deadline: float,
-) -> Waited:
-    instances = await opened.market.instances()
-    settled = await settle_now(deps, opened.market, opened.account.id, instances)
-    orders = await _orders(deps, caller, opened, workflow_id, instance_ids)
-    by_id = {instance.id: instance for instance in instances}
-    reports = [
-        await _advance(deps, opened, o, by_id.get(o.instance_id or 0), deadline) for o in orders if o.instance_id
-    ]
-    planned = None if workflow_id is None else await _still_planned(deps, workflow_id)
-    known = {report.instance_id for report in reports}
-    reports += [await report_gone(deps, i) for i in instance_ids if i not in known and i not in by_id]
-    strangers = [await report_of(deps, by_id[i], None) for i in instance_ids if i not in known and i in by_id]
-    reports += [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
-    unsettled = tuple(order for order in orders if order.state in UNSETTLED)
-    return Waited(tuple(reports), unsettled, settled.notes, planned)
+@dataclass(slots=True)
+class _Wait:
+    """One call's wait. Requests are sent by `_look` alone, one after another; probes run beside it."""
 
+    _deps: Deps
+    _caller: Caller
+    _opened: Opened
+    _workflow_id: str | None
+    _instance_ids: Sequence[int]
+    _deadline: float
+    _progress: Progress
+    _probes: Probes
+    _orders: tuple[Order, ...] = ()
+    _tried: set[int] = field(default_factory=set[int])
+    _reports: dict[int, Report] = field(default_factory=dict[int, Report])
+    _next_look: float = 0.0
 
-async def _still_planned(deps: Deps, workflow_id: str) -> Order | None:
-    planned = await deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))
-    return planned[0] if planned else None
+    async def over(self) -> Waited:
+        """The last look."""
+        notes: tuple[str, ...] = ()
+        self._orders = await self._orders_to_show()
+        while True:
+            waited = await self._look()
+            notes = tuple(dict.fromkeys((*notes, *waited.notes)))
+            await self._tell()
+            if waited.over or self._is_last_look:
+                return replace(waited, notes=notes)
+            await self._deps.clock.sleep(self._next_look - self._deps.clock.now())
 
+    @property
+    def _is_last_look(self) -> bool:
+        return max(self._next_look, self._deps.clock.now()) > self._deadline
 
-async def _orders(
-    deps: Deps, caller: Caller, opened: Opened, workflow_id: str | None, instance_ids: Sequence[int]
-) -> list[Order]:
-    """The orders to report: those asked for that are rented, or may be, or ended in this workflow."""
-    if workflow_id is not None:
-        orders = await deps.store.orders(workflow_id=workflow_id)
-    else:
-        orders = await deps.store.orders(account_id=opened.account.id, instance_ids=instance_ids)
-    mine = [order for order in orders if order.owner == caller.owner]
-    if instance_ids:
-        mine = [order for order in mine if order.instance_id in instance_ids]
-    shown = UNSETTLED | {OrderState.RENTED, OrderState.RELEASED}
-    return [order for order in mine if order.state in shown]
+    async def _look(self) -> Waited:
+        """One reading of the list and what follows from it. Machines are tried as their pages come."""
+        self._tried.clear()
+        instances = await self._opened.market.instances(self._try)
+        self._next_look = self._deps.clock.now() + LOOK_EVERY_S
+        settled = await settle_now(self._deps, self._opened.market, self._opened.account.id, instances)
+        self._orders = await self._orders_to_show()
+        for instance in instances:
+            self._try(instance)
+        await self._probes.rest(_PATIENCE_S)
+        by_id = {instance.id: instance for instance in instances}
+        await self._give_keys(by_id)
+        if self._is_last_look:
+            await self._probes.rest(None)
+        self._orders = await self._orders_to_show()
+        self._reports = {report.instance_id: report for report in await self._all_reports(by_id)}
+        planned = None if self._workflow_id is None else await self._still_planned(self._workflow_id)
+        unsettled = tuple(order for order in self._orders if order.state in UNSETTLED)
+        return Waited(tuple(self._reports.values()), unsettled, settled.notes, planned)
 
+    def _try(self, instance: Instance) -> None:
+        """Probe a machine of these orders, once a look."""
+        order = next((order for order in self._orders if self._runs(order, instance)), None)
+        if order is not None and instance.id not in self._tried:
+            self._tried.add(instance.id)
+            self._probes.start(order, instance, self._probed)
 
-async def _advance(deps: Deps, opened: Opened, order: Order, instance: Instance | None, deadline: float) -> Report:
-    """One machine, one step further: attach what is missing, probe what runs."""
-    if instance is None or (order.live and not made_by(instance, order, deps.store.store_ids)):
-        return await report_gone(deps, order.instance_id or 0, order)
-    window = await deps.store.window(instance.id)
-    state = condition(instance, in_grace=deps.clock.now() < window.grace_until)
-    if order.live and state.state is State.RUNNING and state.fatal is None and _worth_a_probe(window, deps.clock.now()):
-        order = await _probe(deps, opened, order, instance, window, deadline)
-    return await report_of(deps, instance, order)
+    def _runs(self, order: Order, instance: Instance | None) -> bool:
+        """Whether this is the order's machine: what a reply named may be another's."""
+        if instance is None or not order.live or order.instance_id != instance.id:
+            return False
+        return made_by(instance, order, self._deps.store.store_ids)
 
+    async def _probed(self, order: Order, instance: Instance) -> None:
+        """One machine was tried: that is told at once, from the second look on, when all have been seen."""
+        if self._reports:
+            self._reports[instance.id] = await report_of(self._deps, instance, order)
+            await self._tell()
 
-def _worth_a_probe(window: Window, now: float) -> bool:
-    """What was seen a minute ago is looked at again: keys get lost, and hosts fall silent."""
-    return now - window.probed_at > _FRESH_S or (window.stage != "gpu_ok" and window.reason not in _FINAL)
+    async def _tell(self) -> None:
+        reports = tuple(self._reports.values())
+        settled = all(order.state not in UNSETTLED for order in self._orders)
+        done = sum(report.ready for report in reports)
+        await self._progress(done, max(len(reports), 1), _progress_line(reports, settled=settled))
 
+    async def _give_keys(self, by_id: Mapping[int, Instance]) -> None:
+        """Attach the agreed key where a login was refused, or can't be tried from here: one machine at a call's end."""
+        for order in self._orders:
+            instance = by_id.get(order.instance_id or 0)
+            if instance is None or order.ssh_key is None or not self._runs(order, instance):
+                continue
+            window = await self._deps.store.window(instance.id)
+            if window.reason in _NEEDS_KEY and self._deps.clock.now() - window.keyed_at > _KEY_AGAIN_S:
+                await self._give_key(instance.id, order.ssh_key.public_key)
+                if self._is_last_look:
+                    return
 
-async def _probe(
-    deps: Deps, opened: Opened, order: Order, instance: Instance, window: Window, deadline: float
-) -> Order:
-    """Log in; answers the order, with the host key of its first login."""
-    key = order.ssh_key
-    if key is None:
-        return order
-    started = deps.clock.now()
-    if not window.keyed or window.reason == "auth_refused":  # keys are reported to get lost, and to arrive late
+    async def _give_key(self, instance_id: int, public_key: str) -> None:
+        """Two requests at most. They are paced, since the list is read beside them."""
+        deps = self._deps
         try:
-            await ensure_instance_key(opened.market, deps.keys, instance.id, key.public_key)
+            added = await ensure_instance_key(self._opened.market, deps.keys, instance_id, public_key)
         except ProviderError as error:
-            code, message = error.code, clean(error.message, _MSG_CAP)
-            await deps.store.change_window(instance.id, lambda kept: replace(kept, reason=code, detail=message))
-            return order
-        await deps.store.change_window(instance.id, lambda kept: replace(kept, keyed=True))
-    path = None if key.private_key_path is None else Path(key.private_key_path)
-    target = ProbeTarget(
-        instance_id=instance.id,
-        addresses=addresses(instance),
-        key=LocalKey(key.public_key, key.fingerprint, path),
-        gpu_name=order.gpu_name,
-        num_gpus=order.num_gpus,
-        gpu_ram_mb=order.gpu_ram_mb,
-        local_market=opened.market.is_local,
-        host_key=order.host_key or None,
-    )
-    report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, deadline - started), 1.0))
-    now = deps.clock.now()
-    await deps.store.change_window(instance.id, lambda kept: _after(kept, report, started, now))
-    shown = report.host_key_fingerprint
-    if report.stage in LOGGED_IN and shown is not None and not order.host_key:
-        return await deps.store.note_order(order.order_id, OrderFacts(host_key=shown))
-    return order
+            added, told = True, {"reason": error.code, "detail": clean(error.message, DETAIL_CAP)}
+        else:
+            told = {"keyed_at": deps.clock.now()}
+        await deps.store.change_window(instance_id, lambda window: replace(window, **told))
+        await deps.clock.sleep(REQUEST_S * (2 if added else 1))
+        self._next_look = max(self._next_look, deps.clock.now())
+
+    async def _all_reports(self, by_id: Mapping[int, Instance]) -> list[Report]:
+        """The orders' machines, then those that were asked for and are not ours."""
+        deps, wanted = self._deps, self._instance_ids
+        reports = [
+            await self._report(order, by_id.get(order.instance_id)) for order in self._orders if order.instance_id
+        ]
+        known = {report.instance_id for report in reports}
+        reports += [await report_gone(deps, i) for i in wanted if i not in known and i not in by_id]
+        strangers = [await report_of(deps, by_id[i], None) for i in wanted if i not in known and i in by_id]
+        return reports + [replace(report, reason=report.reason or _NOT_OURS) for report in strangers]
+
+    async def _report(self, order: Order, instance: Instance | None) -> Report:
+        if instance is None or (order.live and not self._runs(order, instance)):
+            return await report_gone(self._deps, order.instance_id or 0, order)
+        return await report_of(self._deps, instance, order)
+
+    async def _orders_to_show(self) -> tuple[Order, ...]:
+        """The orders to report: those asked for that are rented, or may be, or ended in this workflow."""
+        store, ids = self._deps.store, self._instance_ids
+        if self._workflow_id is not None:
+            orders = await store.orders(workflow_id=self._workflow_id)
+        else:
+            orders = await store.orders(account_id=self._opened.account.id, instance_ids=ids)
+        shown = UNSETTLED | {OrderState.RENTED, OrderState.RELEASED}
+        mine = [order for order in orders if order.owner == self._caller.owner and order.state in shown]
+        return tuple(order for order in mine if not ids or order.instance_id in ids)
+
+    async def _still_planned(self, workflow_id: str) -> Order | None:
+        planned = await self._deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))
+        return planned[0] if planned else None
 
 
-def _after(window: Window, report: ProbeReport, started: float, now: float) -> Window:
-    if window.stage == "gpu_ok":  # it answered before: the two minutes begin anew
-        window = replace(window, tried_s=0.0)
-    spent_s = now - started + _LOOK_EVERY_S
-    return replace(
-        window,
-        probed_at=now,
-        tried_s=min(window.tried_s + spent_s, SSH_WINDOW_S + 1),
-        stage=report.stage,
-        reason=report.reason,
-        detail=clean(report.detail, DETAIL_CAP),
-        host=report.host,
-        port=report.port,
-    )
+def _progress_line(reports: Sequence[Report], *, settled: bool) -> str:
+    """One machine by its id, a fleet by how many stand where."""
+    if not reports:
+        return "no machine" if settled else "no machine yet; settling"
+    if len(reports) == 1:
+        return f"{reports[0].instance_id} {reports[0].readiness}"
+    return stages(reports)
 
 
-def addresses(instance: Instance) -> tuple[tuple[str, int], ...]:
-    """Where SSH may answer: direct, the proxy, and the proxy's next port for jupyter (as the official CLI does)."""
-    found: list[tuple[str, int]] = []
-    if instance.public_ip and instance.direct_ssh_port:
-        found.append((instance.public_ip, instance.direct_ssh_port))
-    if instance.ssh_host and instance.ssh_port:
-        jupyter = "jupyter" in instance.runtype
-        found += [(instance.ssh_host, instance.ssh_port + (1 if jupyter else 0))]
-    return tuple(found)
-
-
-def _progress_line(waited: Waited) -> str:
-    if not waited.reports:
-        return "no machine yet; settling" if not waited.settled else "no machine"
-    parts = [f"{report.instance_id} {report.readiness}" for report in waited.reports[:4]]
-    more = f" and {len(waited.reports) - 4} more" if len(waited.reports) > 4 else ""  # noqa: PLR2004 # a short line
-    return clean(", ".join(parts) + more, _MSG_CAP)
+def stages(reports: Sequence[Report]) -> str:
+    """How many machines stand where, such as `64 machines: 3 provisioning, 10 running, 51 ready`."""
+    counts = Counter("ready" if report.ready else report.readiness for report in reports)
+    return f"{len(reports)} machines: " + ", ".join(f"{counts[stage]} {stage}" for stage in _STAGES if counts[stage])

@@ -27,7 +27,7 @@ async def reset_window(deps: Deps, instance_id: int, *, starting: bool = False, 
             host=None,
             port=None,
             grace_until=now + START_GRACE_S if starting else window.grace_until,
-            keyed=False,
+            keyed_at=0.0,
             started_at=now if started else window.started_at,
         )
 

@@ -32,7 +32,8 @@ _CHANGED: Final = "host_key_changed"
 class Report:
     """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone.
 
-    `untested`: it answers, and no private key is here to log in with. `host_key`: its fingerprint at the first login.
+    `untested`: it answers and has the key, and no private half is here to log in with.
+    `host_key`: the fingerprint of its host key at the first login.
     """
 
     instance_id: int
@@ -130,7 +131,7 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
         host_key=host_key,
         reason=reason,
-        untested=readiness == "port_open" and window.reason == _NO_KEY,
+        untested=readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0,
         warnings=_warnings(instance, seen, order),
         order=order,
     )

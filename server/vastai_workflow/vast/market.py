@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -65,14 +65,14 @@ class VastMarket:
             self._account_read_at = now
         return self._account
 
-    async def instances(self) -> tuple[Instance, ...]:
+    async def instances(self, shown: Callable[[Instance], object] | None = None) -> tuple[Instance, ...]:
         """All pages of the v1 list; read once more if its count does not fit (something came or went meanwhile)."""
         try:
-            return await self._list()
+            return await self._list(shown)
         except ProviderError as error:
             if error.code != "incomplete_list":
                 raise
-        return await self._list()
+        return await self._list(shown)
 
     async def instance(self, instance_id: int) -> Instance | None:
         """None only for null and for 404 with its code: a bad key is a 404 too."""
@@ -183,16 +183,20 @@ class VastMarket:
         with contextlib.suppress(NothingThere):
             await self._client.call(request, models.done)
 
-    async def _list(self) -> tuple[Instance, ...]:
+    async def _list(self, shown: Callable[[Instance], object] | None) -> tuple[Instance, ...]:
         """One reading of the list; every doubt about its completeness is `incomplete_list`."""
         query = {"select_filters": "{}", "order_by": json.dumps([{"col": "id", "dir": "asc"}]), "limit": str(_PAGE)}
         found: list[Instance] = []
-        pages = await self._pages(endpoints.INSTANCES, query)
-        for page in pages:
+        total: Any = None
+        async for page in self._pages(endpoints.INSTANCES, query):
             if "next_token" not in page:
                 raise _incomplete("the list does not say whether there is more")
-            found.extend(_each(page, "instances", models.instance))
-        total = pages[-1].get("total_instances")
+            rows = _each(page, "instances", models.instance)
+            for instance in rows:
+                found.append(instance)
+                if shown is not None:
+                    shown(instance)
+            total = page.get("total_instances")
         if total is not None and total != len(found):
             raise _incomplete(f"got {len(found)} instances, allowed {clean(str(total), 20)}")
         if len({one.id for one in found}) != len(found):
@@ -200,25 +204,24 @@ class VastMarket:
         return tuple(found)
 
     async def _billing(self, endpoint: Endpoint, filters: Row, query: Mapping[str, str]) -> tuple[Charge, ...]:
-        pages = await self._pages(endpoint, {"select_filters": json.dumps(filters), **query})
-        return tuple(row for page in pages for row in _each(page, "results", models.charge))
+        pages = self._pages(endpoint, {"select_filters": json.dumps(filters), **query})
+        return tuple([row async for page in pages for row in _each(page, "results", models.charge)])
 
-    async def _pages(self, endpoint: Endpoint, query: Mapping[str, str]) -> list[Row]:
+    async def _pages(self, endpoint: Endpoint, query: Mapping[str, str]) -> AsyncGenerator[Row]:
         """Every page, one at least, by `next_token`. A 200 that says no is no page, a token seen before no end."""
-        pages: list[Row] = []
         tokens: set[str] = set()
         after: dict[str, str] = {}
-        while len(pages) < _MAX_PAGES:
+        for _ in range(_MAX_PAGES):
             try:
                 page = await self._client.call(Request(endpoint, query={**query, **after}), models.page)
             except ProviderError as error:
                 if error.code == "request_rejected" and error.status in _OK:
                     raise _incomplete(error.message) from None
                 raise
-            pages.append(page)
+            yield page
             token = page.get("next_token")
             if token is None:
-                return pages
+                return
             if not isinstance(token, str) or token in tokens:
                 raise _incomplete("got the same page token again")
             tokens.add(token)
