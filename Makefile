@@ -26,8 +26,8 @@ soak: ## many schedules of faults on all cores: make soak N=100000 FIRST=1
 replay: ## one schedule of faults, request by request: make replay SEED=7
 	$(PYTHON) -m tests.faults --seed $(SEED)
 
-bench: ## the figures: tokens, calls, start-up, overhead
-	for name in tool_list main_job cold_start overhead; do $(PYTHON) -m bench.$$name || exit 1; done
+bench: ## the figures: tokens, calls, start-up, overhead, from rented to ready
+	for name in tool_list main_job cold_start overhead readiness; do $(PYTHON) -m bench.$$name || exit 1; done
 
 mutants: ## break the rules one by one; a test has to notice each
 	$(PYTHON) -m tests.mutants

@@ -101,7 +101,7 @@ class Probes:
         state = condition(instance, in_grace=started < window.grace_until)
         if order.ssh_key is None or state.state is not State.RUNNING or state.fatal or not _worth_it(window, started):
             return None
-        target = _target(order, order.ssh_key, instance, local_market=self._opened.market.is_local)
+        target = target_of(order, order.ssh_key, instance, local_market=self._opened.market.is_local)
         report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
         now = deps.clock.now()
         since = window.probed_at if window.probed_at >= self._began else started
@@ -122,7 +122,8 @@ def _worth_it(window: Window, now: float) -> bool:
     return now - window.probed_at > _FRESH_S or (window.stage != "gpu_ok" and window.reason not in _FINAL)
 
 
-def _target(order: Order, key: ChosenKey, instance: Instance, *, local_market: bool) -> ProbeTarget:
+def target_of(order: Order, key: ChosenKey, instance: Instance, *, local_market: bool) -> ProbeTarget:
+    """What to probe: the machine as the list shows it, and what its order says."""
     path = None if key.private_key_path is None else Path(key.private_key_path)
     return ProbeTarget(
         instance_id=instance.id,

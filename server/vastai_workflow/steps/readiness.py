@@ -26,7 +26,7 @@ REQUEST_S: Final = 1.0
 LOOK_EVERY_S: Final = 1.5
 """From the end of one reading of the list to the next: what a call sends at its start is made good by the half."""
 
-_PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = LOOK_EVERY_S
 """Real seconds that a look waits for its probes: the slower ones go on beside the next looks."""
 
 _KEY_AGAIN_S: Final = 30.0
@@ -168,12 +168,14 @@ class _Wait:
             window = await self._deps.store.window(instance.id)
             if window.reason in _NEEDS_KEY and self._deps.clock.now() - window.keyed_at > _KEY_AGAIN_S:
                 await self._give_key(instance.id, order.ssh_key.public_key)
+                self._probes.start(order, instance, self._probed)
                 if self._is_last_look:
                     return
 
     async def _give_key(self, instance_id: int, public_key: str) -> None:
-        """Two requests at most. They are paced, since the list is read beside them."""
+        """One request or two, at the pace of the whole wait: the list was read just before."""
         deps = self._deps
+        await deps.clock.sleep(REQUEST_S)
         try:
             added = await ensure_instance_key(self._opened.market, deps.keys, instance_id, public_key)
         except ProviderError as error:
@@ -181,8 +183,9 @@ class _Wait:
         else:
             told = {"keyed_at": deps.clock.now()}
         await deps.store.change_window(instance_id, lambda window: replace(window, **told))
-        await deps.clock.sleep(REQUEST_S * (2 if added else 1))
-        self._next_look = max(self._next_look, deps.clock.now())
+        if added:
+            await deps.clock.sleep(REQUEST_S)
+        self._next_look = max(self._next_look, deps.clock.now() + REQUEST_S)
 
     async def _all_reports(self, by_id: Mapping[int, Instance]) -> list[Report]:
         """The orders' machines, then those that were asked for and are not ours."""
