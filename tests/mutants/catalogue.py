@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants import agreed, answered, asked, ended, sent, settled
+from tests.mutants import agreed, answered, asked, ended, recorded, sent, settled
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -12,4 +12,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *asked.MUTANTS,
     *settled.MUTANTS,
     *ended.MUTANTS,
+    *recorded.MUTANTS,
 )

@@ -6,7 +6,9 @@ import pytest
 
 from tests.stack import ERAS, Era, Stack, stack
 from tests.tools.acts import arm, follow, planned, stranger
-from vastai_workflow.domain.audit import THIS_SERVER, AuditEvent, Kind
+from tests.tools.person import Person
+from vastai_workflow.cli.approve import approve
+from vastai_workflow.domain.audit import THE_USER, THIS_SERVER, AuditEvent, Kind
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.store.sqlite import SqliteStore
@@ -47,6 +49,37 @@ async def test_from_the_first_refusal_to_the_end_everything_is_on_the_trail_with
             workflow_id,
         )
         assert trail[1:] == await s.deps.store.trail(workflow_id)
+
+
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_persons_own_yes_and_no_are_told_from_a_relayed_one(era: Era) -> None:
+    person = Person("decline")
+    async with stack(era=era, person=person) as s:
+        proposal = await s.call("propose_fields")
+        confirm = proposal["next_call"]
+        assert (await s.client.call_tool(confirm["tool"], confirm["arguments"])).is_error
+        await follow(s, proposal)
+        declined, refused, confirmed = await s.deps.store.trail(proposal["workflow_id"])
+        assert (declined.kind, declined.by, declined.digest) == (Kind.DECLINED, THE_USER, proposal["digest"])
+        assert (refused.kind, refused.code) == (Kind.REFUSED, "declined")
+        assert (confirmed.kind, confirmed.by) == (Kind.CONFIRMED, "you, asked by mcp")
+        assert confirmed.digest == proposal["digest"]
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_yes_on_the_terminal_and_the_order_that_it_leads_to_are_told_as_that() -> None:
+    async with stack(approval="human") as s:
+        proposal = await s.call("propose_fields")
+        kept = await s.deps.store.workflow(proposal["workflow_id"])
+        assert kept is not None
+        [question] = kept.questions
+        assert await approve(s.deps, question.code, lambda _: question.answer) == 0
+        plan = await follow(s, proposal)
+        await follow(s, plan)
+        trail = await s.deps.store.trail(proposal["workflow_id"])
+        assert {event.by for event in trail} == {"you, on the terminal"}
+        assert [event.code or event.kind for event in trail[:3]] == ["confirmed", "planned", "planned -> sent"]
 
 
 @pytest.mark.requirement("AUDIT-1")
