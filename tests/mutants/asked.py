@@ -154,8 +154,8 @@ MUTANTS: Final = (
     Mutant(
         "the first page is the list",
         _MARKET,
-        "            if token is None:\n                return pages\n",
-        "            if True:\n                return pages\n",
+        "            if token is None:\n                return\n",
+        "            if True:\n                return\n",
         (f"{_LISTS}::test_all_pages_make_the_list", f"{_LISTS}::test_a_list_that_may_lack_a_machine_is_no_list"),
     ),
     Mutant(
