@@ -50,6 +50,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ASK-6": "While the old era asks, progress goes out every 10 s; a call cut short confirms nothing.",
     "APPROVE-1": "Where the client can't ask, the agent passes on one command, and the user answers on their terminal.",
     "APPROVE-2": "approve takes a person at a terminal, the code of this very question, and the value that it names.",
+    "APPROVE-3": "The approval page lets in one browser by a secret that only a terminal showed, and no other page.",
     "POLICY-1": "human takes only a person's yes, relayed an agent's report, auto the one where the client can ask.",
     "POLICY-2": "Each machine is on record with whose yes it was, which way it came, and when.",
     # Fields and the dialog

@@ -4,10 +4,16 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ON_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+WITH_OUTPUT_ELSEWHERE = (
+    "import os, sys; to = int(sys.argv[1]); os.login_tty(0); os.dup2(to, 1); os.dup2(to, 2);"
+    " os.execv(sys.argv[2], sys.argv[2:])"
+)
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -56,3 +62,41 @@ def piped(command: Sequence[str], answer: str, around: Mapping[str, str]) -> sub
         timeout=60,
         start_new_session=True,
     )
+
+
+@dataclass
+class Terminal:
+    """A command's terminal, from the person's side."""
+
+    person: int
+    process: subprocess.Popen[bytes]
+
+    def line(self) -> str:
+        """The next line that stands there."""
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(self.person, 1)
+        return said.decode()
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and the command ends well."""
+        os.write(self.person, b"\x03")
+        assert self.process.wait(60) == 0
+
+
+@contextmanager
+def on_a_terminal(command: Sequence[str], around: Mapping[str, str], *, output: Path) -> Generator[Terminal]:
+    """The command on a terminal of its own, with its output in a file."""
+    person, terminal = pty.openpty()
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(  # noqa: S603 # this Python
+            [sys.executable, "-c", WITH_OUTPUT_ELSEWHERE, str(file.fileno()), *command],
+            env=dict(around),
+            stdin=terminal,
+            pass_fds=(file.fileno(),),
+        ) as process,
+    ):
+        os.close(terminal)
+        yield Terminal(person, process)
+    os.close(person)

@@ -2,18 +2,21 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.cli.terminal import environment, piped, typed
+from tests.cli.terminal import environment, on_a_terminal, piped, typed
 from tests.stack import ERAS, Era, Stack, stack
 from tests.tools.acts import follow, states, stranger, writes
 from tests.tools.test_purposes import each_case
 from vastai_workflow.cli.approve import approve
 from vastai_workflow.cli.clock import SystemClock
 from vastai_workflow.cli.wiring import approve_with
+from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.settings import default_state
 from vastai_workflow.simulator.clock import VirtualClock
@@ -22,6 +25,7 @@ from vastai_workflow.store.sqlite import SqliteStore
 
 both_eras = pytest.mark.parametrize("era", ERAS)
 COMMAND = re.compile(r"`(.+? approve (\w{8}).*?)`")
+OPEN = re.compile(r"Open (http://127\.0\.0\.1:\d+)/ and type this secret there: (\w+)")
 NAMED = re.compile(r"^To agree, type .*: (\S+)$", re.MULTILINE)
 
 
@@ -158,8 +162,8 @@ async def test_nothing_and_no_decline_and_then_no_agent_says_yes(
         assert refusal["code"] == "person_needed"
         again = command_in(refusal["ask_user"])[1]
         assert again != code
-        assert [event.code for event in await s.deps.store.trail() if event.by == "you, on the terminal"] == [
-            "declined"
+        assert [event.digest for event in await s.deps.store.trail() if event.kind is Kind.DECLINED] == [
+            known["digest"]
         ]
         assert await approve(s.deps, again, Typist()) == 0
 
@@ -262,3 +266,27 @@ async def test_the_whole_command_works_as_it_stands_on_a_terminal_and_not_from_a
 def test_the_command_names_the_store_only_where_it_is_not_the_usual_one() -> None:
     assert approve_with(default_state())("abcd2345").endswith(" -m vastai_workflow approve abcd2345")
     assert approve_with(Path("/a b"))("abcd2345").endswith(" approve abcd2345 --store '/a b'")
+
+
+@pytest.mark.requirement("APPROVE-3")
+def test_the_page_is_on_loopback_and_its_secret_on_the_terminal_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vastai_workflow", "approve", "--page"]
+    assert piped(command, "", environment(tmp_path)).returncode == 2
+    with on_a_terminal(command, environment(tmp_path), output=tmp_path / "output") as terminal:
+        address, secret = re.findall(
+            r"Open (http://127\.0\.0\.1:\d+)/ and type this secret there: (\w+)", terminal.line()
+        )[0]
+        entered = httpx.post(f"{address}/enter", data={"secret": secret}, follow_redirects=True)
+        assert "No question is open." in entered.text
+        terminal.interrupt()
+    assert (tmp_path / "output").read_text() == ""
+
+
+@pytest.mark.requirement("APPROVE-2")
+def test_a_code_or_the_page_is_asked_for(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vastai_workflow", "approve"]
+    for more in ([], ["abcd2345", "--page"]):
+        done = piped([*command, *more], "", environment(tmp_path))
+        assert done.returncode == 2
+        assert "--page" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -12,10 +12,12 @@ _CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
 _APPROVING: Final = "server/vastai_workflow/steps/approving.py"
 _CLIENT: Final = "server/vastai_workflow/tools/asking.py"
 _DIALOG: Final = "server/vastai_workflow/tools/dialog.py"
+_PAGE: Final = "server/vastai_workflow/tools/approval_page.py"
 
 _ASKED: Final = "tests/tools/test_asked.py"
 _ANSWERS: Final = "tests/tools/test_answers.py"
 _APPROVE: Final = "tests/cli/test_approve.py"
+_BY_PAGE: Final = "tests/tools/test_approval_page.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -136,5 +138,26 @@ MUTANTS: Final = (
         "    await note_no(deps, workflow.workflow_id, question, said=True)\n",
         "",
         (f"{_APPROVE}::test_nothing_and_no_decline_and_then_no_agent_says_yes",),
+    ),
+    Mutant(
+        "the page takes an answer from any page",
+        _PAGE,
+        'not _same(given.get("token", ""), self.door.token())',
+        "False",
+        (f"{_BY_PAGE}::test_an_answer_from_elsewhere_is_none",),
+    ),
+    Mutant(
+        "the page answers to any name",
+        _PAGE,
+        'if request.headers.get("host") != self.address:',
+        "if False:",
+        (f"{_BY_PAGE}::test_an_answer_from_elsewhere_is_none",),
+    ),
+    Mutant(
+        "the page's secret is good twice",
+        _PAGE,
+        "if self._inside or self._tries",
+        "if self._tries",
+        (f"{_BY_PAGE}::test_nobody_gets_in_without_the_secret_nor_with_it_a_second_time",),
     ),
 )

@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import base64
 import os
+import secrets
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +21,9 @@ BY: Final = "you, on the terminal"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("code", metavar="CODE", help="the question's code, which your agent tells you")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("code", metavar="CODE", nargs="?", help="the question's code, which your agent tells you")
+    which.add_argument("--page", action="store_true", help="answer all questions in a browser on this machine")
     parser.add_argument("--store", metavar="FOLDER", help="where the ledger is (default: the user's state folder)")
     parser.add_argument("--simulated", action="store_true", help="the ledger is that of a simulated market")
 
@@ -33,12 +38,17 @@ def run(args: argparse.Namespace) -> int:
 
     async def work() -> int:
         deps = await market.make()
+        if args.simulated:
+            deps = await _on_its_clock(deps)
         try:
-            return await approve(await _on_its_clock(deps, args.code) if args.simulated else deps, args.code, ask)
+            return await _page(deps) if args.page else await approve(deps, args.code, ask)
         finally:
             await market.close(deps)
 
-    return asyncio.run(work())
+    try:
+        return asyncio.run(work())
+    except KeyboardInterrupt:  # Ctrl-C ends the page, and answers no question
+        return AGREED if args.page else NOT_AGREED
 
 
 async def approve(deps: "Deps", code: str, ask: "Callable[[str], str]") -> int:
@@ -65,14 +75,28 @@ async def approve(deps: "Deps", code: str, ask: "Callable[[str], str]") -> int:
     return AGREED if agreed else NOT_AGREED
 
 
-async def _on_its_clock(deps: "Deps", code: str) -> "Deps":
-    """A simulated market has a faster clock, in another process: the question's own time stands for it."""
+async def _on_its_clock(deps: "Deps") -> "Deps":
+    """A simulated market has a faster clock, in another process: its newest question says what time it is there."""
     from vastai_workflow.simulator.clock import VirtualClock  # noqa: PLC0415 # with the others
     from vastai_workflow.tools.surface import LOCAL_OWNER  # noqa: PLC0415 # with the others
 
-    found = [
-        question
-        for workflow in await deps.store.workflows(LOCAL_OWNER)
-        if (question := workflow.question(code)) is not None
-    ]
-    return replace(deps, clock=VirtualClock(found[0].asked_at)) if found else deps
+    workflows = await deps.store.workflows(LOCAL_OWNER)
+    asked = [question.asked_at for workflow in workflows for question in workflow.questions]
+    return replace(deps, clock=VirtualClock(max(asked))) if asked else deps
+
+
+async def _page(deps: "Deps") -> int:
+    """Serve the approval page on the loopback interface until the person stops it."""
+    import uvicorn  # noqa: PLC0415 # heavy, and only here
+
+    from vastai_workflow.cli.terminal import show  # noqa: PLC0415 # with the others
+    from vastai_workflow.tools.approval_page import ApprovalPage, Door  # noqa: PLC0415 # starlette is heavy
+    from vastai_workflow.tools.surface import LOCAL_OWNER  # noqa: PLC0415 # with the others
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        door = Door(base64.b32encode(secrets.token_bytes(10)).decode().lower(), deps.new_id)
+        show(f"Open http://{address}/ and type this secret there: {door.secret}\nCtrl-C ends it.")
+        app = ApprovalPage(deps, LOCAL_OWNER, door, address).app()
+        await uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off")).serve([listening])
+    return AGREED

@@ -19,7 +19,20 @@ def ask(question: str) -> str:
             screen.flush()
             return keyboard.readline().strip()
     except OSError as error:
-        raise LocalError("no_terminal", f"got no terminal ({error.strerror}), needed one to ask a person") from None
+        raise _no_terminal(error) from None
+
+
+def show(text: str) -> None:
+    """A line that only the person at the terminal sees, wherever output goes. LocalError `no_terminal`."""
+    try:
+        with Path(_WRITE).open("w", encoding="utf-8") as screen:
+            screen.write(f"{text}\n")
+    except OSError as error:
+        raise _no_terminal(error) from None
+
+
+def _no_terminal(error: OSError) -> LocalError:
+    return LocalError("no_terminal", f"got no terminal ({error.strerror}), needed one to ask a person")
 
 
 def tell(text: str) -> None:

@@ -2,11 +2,9 @@
 
 from typing import Final
 
-from vastai_workflow.domain.audit import AuditEvent, Kind
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.workflow import Question, Workflow
 from vastai_workflow.steps.asking import note_no, stale
-from vastai_workflow.steps.audit import record
 from vastai_workflow.steps.confirming import agree
 from vastai_workflow.steps.deps import Deps
 
@@ -47,17 +45,4 @@ async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str,
         await agree(deps, workflow.workflow_id, question, typed, by)
         return True
     await note_no(deps, workflow.workflow_id, question, said=True)
-    event = AuditEvent(
-        at=deps.clock.now(),
-        kind=Kind.REFUSED,
-        owner=workflow.owner,
-        by=by,
-        workflow_id=workflow.workflow_id,
-        purpose="approve",
-        digest=question.digest,
-        instance_ids=question.instance_ids,
-        code="declined",
-        what="the person said no",
-    )
-    await record(deps, [event])
     return False
