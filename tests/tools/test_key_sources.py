@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, stack, text_of
+from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import follow, value_of
+from tests.tools.person import Person, named_in
+from vastai_workflow.store.sqlite import SqliteStore
 
 MARK = "tell-tale-content"
 
@@ -60,6 +62,49 @@ async def test_no_tool_reads_a_key_file_before_the_yes_to_it(tool: str, tmp_path
         refusal = await s.refusal(tool, workflow_id=proposal["workflow_id"])
         assert refusal["code"] == "key_source_not_confirmed"
         assert "May the API key be read" in refusal["ask_user"]
+        assert sum(s.world.requests.values()) == 0
+
+
+@pytest.mark.requirement("ASK-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_person_is_asked_for_a_new_key_file_and_then_for_the_plan(era: Era, tmp_path: Path) -> None:
+    person = Person()
+    async with stack(era=era, folder=tmp_path, person=person) as s:
+        path = key_file(tmp_path, f"VAST_API_KEY={s.world.api_key}\n")
+        proposal = await proposed(s, "file:keys/.vast_env")
+        assert proposal["questions"] == []
+        refusal = await s.refusal("confirm_fields", workflow_id=proposal["workflow_id"])
+        assert (refusal["code"], refusal["ask_user"]) == ("key_source_not_confirmed", None)
+        refusal = await s.refusal("preflight", workflow_id=proposal["workflow_id"])
+        assert (refusal["code"], refusal["ask_user"]) == ("key_source_not_confirmed", None)
+        assert person.asked == []
+        after = await follow(s, refusal)
+        assert after["questions"] == []
+        assert after["outlook"] is not None
+        assert (await follow(s, after))["confirmation"]["purpose"] == "rent"
+        assert named_in(person.asked[0]) == ".vast_env"
+        assert f"May the API key be read from file:{path}?" in person.asked[0]
+        assert f"API key from file:{path}." in person.asked[1]
+
+
+@pytest.mark.requirement("ASK-4")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("answer", ["decline", "empty", "vast_env", ".vast_env.old"])
+async def test_a_key_file_is_read_for_nobody_elses_yes(era: Era, answer: str, tmp_path: Path) -> None:
+    async with stack(era=era, folder=tmp_path, person=Person(answer)) as s:
+        key_file(tmp_path, f"VAST_API_KEY={s.world.api_key}\n")
+        proposal = await proposed(s, "file:keys/.vast_env")
+        call = proposal["next_call"]["arguments"]
+        await s.refusal("confirm_fields", **call)
+        assert isinstance(s.deps.store, SqliteStore)
+        if answer == "decline":
+            async with stack(era=era, folder=tmp_path, world=s.world, clock=s.clock, store=s.deps.store) as mute:
+                assert (await mute.refusal("confirm_fields", **call))["code"] == "person_needed"
+                again = await mute.call("propose_fields", workflow_id=proposal["workflow_id"], disk_gb=100)
+                told = await mute.refusal(
+                    "confirm_fields", **{**call, "digest": again["digest"]}
+                )  # another field is changed: it is still the same file
+                assert told["code"] == "person_needed"
         assert sum(s.world.requests.values()) == 0
 
 
