@@ -37,7 +37,7 @@ api-drift: ## what the newest official client calls that is not on record
 
 constraints: ## write the versions that a fresh install gets to constraints.txt
 	rm -rf build/pins && python3 -m venv build/pins
-	build/pins/bin/pip install -q '.[test,lint,bench,keyring]'
+	build/pins/bin/pip install -q '.[test,lint,bench,browser,keyring]'
 	build/pins/bin/pip freeze | sed '/^vastai-workflow/d' > constraints.txt
 
 ci: ## all that a change has to pass

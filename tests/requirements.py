@@ -124,6 +124,18 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "COMPLETE-1": "GPU names, regions and images are completed from the market and from what was used before.",
     "COMPLETE-2": "Machines and workflows are completed from the caller's own, and from nobody else's.",
     "COMPLETE-3": "A completion is bounded, asks seldom, reads no key without a yes, and is empty instead of an error.",
+    # Pages in hosts that show MCP Apps
+    "APP-1": "Tools with a page name one that can be read, and none is put together before a host reads it.",
+    "APP-2": "A page is one small file that loads nothing, and nothing that it shows leaves it.",
+    "APP-3": "Other people's text stays text in a page, whatever it holds.",
+    "APP-4": "Clients without pages get the same answers; hosts get all offers with their score beside them.",
+    "APP-5": "Offers are shown as chart and table, sorted and filtered, with the plan marked.",
+    "APP-6": "Choosing another offer changes the server's plan, tells the agent, and rents nothing.",
+    "APP-7": "Machines show their stage as it changes, what they cost, and how long the balance lasts.",
+    "APP-8": "Destroying takes a second act and the server's gate; a refusal shows its question and next step.",
+    "APP-9": "A page looks seldom, one call at a time, and not while it is paused or hidden.",
+    "APP-10": "Pages work by keyboard and screen reader, at 320 px, in light and dark, as the host's theme says.",
+    "APP-11": "What is empty, refused, cancelled or not possible in a host is said.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",

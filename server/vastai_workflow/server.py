@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from vastai_workflow.domain.errors import Refusal, WorkflowError
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.tools import completions, dialog, machines, prompts, renting, reports, resources, skill
+from vastai_workflow.tools.app import pages
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.schema import slim
 from vastai_workflow.tools.surface import App, Tool, caller_of, deps_of
@@ -142,11 +143,11 @@ def build_server(
         lifespan=lifespan,
         log_level=log_level,
         request_state_security=RequestStateSecurity.ephemeral(ttl=_QUESTION_LIFE_S),
-        extensions=[skill.Skills()],
+        extensions=[skill.Skills(), pages.extension()],
         cache_hints=dict.fromkeys(_SAME_FOR_ALL, CacheHint(ttl_ms=3_600_000, scope="public")),
     )
     for tool in TOOLS:
-        server.add_tool(tool.function, title=tool.title, annotations=tool.annotations)
+        server.add_tool(tool.function, title=tool.title, annotations=tool.annotations, meta=tool.meta)
     for prompt in prompts.PROMPTS:
         server.add_prompt(Prompt.from_function(prompt.function, name=prompt.name, title=prompt.title))
     calls_of = server.resource(resources.CALLS_URI, title="API calls of a workflow", mime_type=resources.CALLS_TYPE)

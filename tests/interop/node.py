@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ class NodePackages:
     place: Path
 
     @classmethod
-    def installed(cls, place: Path) -> "NodePackages":
-        """Newly installed by the npm of this machine; everything else runs on the Node that came along."""
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *PACKAGES]
+    def installed(cls, place: Path, packages: Sequence[str] = PACKAGES) -> "NodePackages":
+        """Newly installed by the npm of this machine; everything else runs on the Node that came along, if one did."""
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
         subprocess.run(command, cwd=place, check=True, timeout=INSTALL_S, stdin=subprocess.DEVNULL)  # noqa: S603 # fixed words
         return cls(place)
 

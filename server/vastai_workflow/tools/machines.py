@@ -7,6 +7,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from vastai_workflow.tools import results
+from vastai_workflow.tools.app import pages
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
@@ -131,7 +132,7 @@ def _changed(done: "Sequence[power.Changed]") -> CallToolResult:
 
 
 TOOLS: tuple[Tool, ...] = (
-    Tool(instance_status, "Look at machines", read_only=True, idempotent=True),
+    Tool(instance_status, "Look at machines", read_only=True, idempotent=True, page=pages.FLEET),
     Tool(attach_ssh_key, "Attach an SSH key", idempotent=True),
     Tool(start_instances, "Start machines (costs money)"),
     Tool(stop_instances, "Stop machines", idempotent=True),

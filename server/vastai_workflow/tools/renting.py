@@ -6,6 +6,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from vastai_workflow.tools import results
+from vastai_workflow.tools.app import pages
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import (
     Ctx,
@@ -26,6 +27,7 @@ with on_first_use():
     from vastai_workflow.steps import create, ending, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
+    from vastai_workflow.tools.app import view
 
 if TYPE_CHECKING:
     from vastai_workflow.steps.status import Report
@@ -80,7 +82,7 @@ async def find_offers(
     head = (
         f"{len(found.offers)} offers fit; the plan (*) costs {found.total} in all{render.hours_words(found.runway_h)}."
     )
-    return answer(head + lines + in_words(after), result)
+    return answer(head + lines + in_words(after), result, view.for_page(ctx, found))
 
 
 async def create_instances(
@@ -163,7 +165,7 @@ def _another_try(workflow_id: str, *, spent: bool) -> results.NextCall:
 
 TOOLS: tuple[Tool, ...] = (
     Tool(preflight, "Check key, balance and running machines", read_only=True, idempotent=True),
-    Tool(find_offers, "Find offers and make the plan", read_only=True),
+    Tool(find_offers, "Find offers and make the plan", read_only=True, page=pages.OFFERS),
     Tool(create_instances, "Rent the plan (costs money)", idempotent=True),
-    Tool(wait_until_ready, "Wait until the machines are ready", idempotent=True),
+    Tool(wait_until_ready, "Wait until the machines are ready", idempotent=True, page=pages.FLEET),
 )

@@ -76,6 +76,13 @@ class Tool:
     destructive: bool = False
     idempotent: bool = False
     open_world: bool = True
+    page: str | None = None
+    """The address of the page that shows its answer, where the host shows pages."""
+
+    @property
+    def meta(self) -> dict[str, Any] | None:
+        """What hosts with pages read of it."""
+        return None if self.page is None else {"ui": {"resourceUri": self.page}}
 
     @property
     def annotations(self) -> ToolAnnotations:
@@ -109,10 +116,10 @@ def _asks(ctx: Ctx) -> bool:
     return in_rounds or ctx.session.can_send_request
 
 
-def answer(text: str, result: Result) -> CallToolResult:
-    """A short text that is enough, and the same as data."""
+def answer(text: str, result: Result, meta: dict[str, Any] | None = None) -> CallToolResult:
+    """A short text that is enough, and the same as data. `meta`: for the host alone, never needed."""
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=result.model_dump(mode="json")
+        content=[TextContent(type="text", text=text)], structured_content=result.model_dump(mode="json"), _meta=meta
     )
 
 
