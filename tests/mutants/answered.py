@@ -36,7 +36,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the form fills itself in",
-        _CLIENT,
+        "server/vastai_workflow/tools/forms.py",
         'Field(title="Price limit, $/h"',
         'Field("", title="Price limit, $/h"',
         (f"{_ASKED}::test_the_form_has_one_typed_value_without_a_default",),

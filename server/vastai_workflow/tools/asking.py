@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import anyio
 from mcp.server.mcpserver import Elicit, ElicitationResult, Resolve
 from mcp.shared.exceptions import MCPError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from vastai_workflow.tools.on_first_use import on_first_use
 from vastai_workflow.tools.surface import IN_ROUNDS, Ctx, caller_of, deps_of
@@ -16,6 +16,7 @@ with on_first_use():
     from vastai_workflow.domain import fields as agreed
     from vastai_workflow.domain import workflow as record
     from vastai_workflow.steps import asking, confirming
+    from vastai_workflow.tools import forms
 
 if TYPE_CHECKING:
     from vastai_workflow.domain.workflow import Purpose, Question
@@ -24,47 +25,6 @@ if TYPE_CHECKING:
 
 BEAT_S: Final = 10.0
 """How often a client of the old era hears that its user is being asked: it would give up the call."""
-
-_Value = Annotated[str, Field(max_length=255)]
-
-
-class Form(BaseModel):
-    """One value that the person types; none is filled in, so that an empty answer is no yes."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", title="Your yes")
-    value: _Value
-
-
-class CeilingForm(Form):
-    """A yes to a price."""
-
-    value: _Value = Field(title="Price limit, $/h", description="the one in the question; typing it means yes")
-
-
-class MachineForm(Form):
-    """A yes to what is done to a machine."""
-
-    value: _Value = Field(title="Machine id", description="the one in the question; typing it means yes")
-
-
-class FingerprintForm(Form):
-    """A yes to an SSH key."""
-
-    value: _Value = Field(title="Last four characters of the fingerprint", description="typing them means yes")
-
-
-class KeyForm(Form):
-    """A yes to reading an API key."""
-
-    value: _Value = Field(title="Name of the key source", description="the one in the question; typing it means yes")
-
-
-_FORMS: Final[dict[str, type[Form]]] = {
-    "ceiling": CeilingForm,
-    "machine": MachineForm,
-    "fingerprint": FingerprintForm,
-    "key": KeyForm,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +64,13 @@ async def meant(  # the tool's arguments, by name
     return Asked(told, await confirming.to_ask(await deps_of(ctx), caller_of(ctx), told))
 
 
-async def replied(ctx: Ctx, asked: Annotated[Any, Resolve(meant)]) -> Elicit[Form] | Reply | None:
-    """The person's answer: here in the old era, in a round of its own in the new; None where nobody is asked."""
+async def replied(ctx: Ctx, asked: Annotated[Any, Resolve(meant)]) -> Any:
+    """The person's answer: a `Reply` in the old era, an `Elicit` in the new; None where nobody is asked."""
     question = asked.way
     if not isinstance(question, record.Question):
         return None
     if ctx.protocol_version is not None and ctx.protocol_version >= IN_ROUNDS:
-        return Elicit(wording.put(question), _FORMS[question.form])
+        return Elicit(wording.put(question), forms.FORMS[question.form])
     deps = await deps_of(ctx)
     try:
         return await _asked_now(ctx, deps, question)
@@ -121,7 +81,7 @@ async def replied(ctx: Ctx, asked: Annotated[Any, Resolve(meant)]) -> Elicit[For
 
 
 MeantAsked = Annotated[Any, Resolve(meant)]
-Replied = Annotated[ElicitationResult[Form], Resolve(replied)]
+Replied = Annotated[ElicitationResult[BaseModel], Resolve(replied)]
 
 
 def reply_of(outcome: Any) -> Reply:
@@ -129,7 +89,7 @@ def reply_of(outcome: Any) -> Reply:
     data: Any = getattr(outcome, "data", None)  # only what was accepted has some
     if isinstance(data, Reply):
         return data
-    return Reply("accept", data.value) if isinstance(data, Form) else Reply(outcome.action)
+    return Reply("accept", data.value) if isinstance(data, forms.Form) else Reply(outcome.action)
 
 
 async def _asked_now(ctx: Ctx, deps: "Deps", question: "Question") -> Reply:
@@ -152,7 +112,7 @@ async def _beat(ctx: Ctx, deps: "Deps", asking_now: anyio.CancelScope) -> None:
 
 async def _elicited(ctx: Ctx, question: "Question") -> Reply:
     try:
-        outcome = await ctx.elicit(wording.put(question), _FORMS[question.form])
+        outcome = await ctx.elicit(wording.put(question), forms.FORMS[question.form])
     except MCPError:  # the client says that it can ask, and does not
         return Reply("cancel")
     except ValueError:
