@@ -211,7 +211,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self._process: Process | None = None
-        self._settled: set[int] = set()
+        self._settled: dict[int, float] = {}
         self.server = build_server(self._make, self._close)
 
     @property

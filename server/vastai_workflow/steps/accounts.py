@@ -12,6 +12,7 @@ from vastai_workflow.steps.asking import refusal_that_asks
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.reconcile import settle_on_first_use
+from vastai_workflow.steps.settle import Settled
 
 ENVIRONMENT_KEY: Final = "env:VAST_API_KEY"
 KEY_FIELD: Final = "api_key_source"
@@ -29,9 +30,12 @@ class Opened:
 
 
 async def open_market(
-    deps: Deps, caller: Caller, workflow_id: str | None = None, instance_ids: Sequence[int] = ()
+    deps: Deps, caller: Caller, workflow_id: str | None = None, instance_ids: Sequence[int] = (), *, settles: bool = True
 ) -> Opened:
-    """Open the API with the right key. Another account than the one that rented these machines is a refusal."""
+    """Open the API with the right key. Another account than the one that rented these machines is a refusal.
+
+    `settles` false: the caller settles by itself.
+    """
     workflow = None if workflow_id is None else await owned(deps, caller, workflow_id)
     orders = [o for o in await deps.store.orders(instance_ids=tuple(instance_ids)) if o.owner == caller.owner]
     source = (
@@ -42,7 +46,7 @@ async def open_market(
     market = await deps.markets.open(source or ENVIRONMENT_KEY)
     account = await market.account()
     _check_account(account, orders, workflow)
-    left = await settle_on_first_use(deps, market, account.id)
+    left = await settle_on_first_use(deps, market, account.id) if settles else Settled()
     return Opened(market, account, source or ENVIRONMENT_KEY, workflow, left.notes)
 
 

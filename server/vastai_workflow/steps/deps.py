@@ -17,8 +17,8 @@ class Deps:
     """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts.
 
     `approve_with`: the command by which a person answers the question of a code on their own terminal. `pause`: waits
-    so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: held against a
-    complete list since this process started.
+    so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: when
+    each was last held against a complete list by this process, with nothing left to release; Unix seconds.
     """
 
     clock: Clock
@@ -31,7 +31,7 @@ class Deps:
     approval: Literal["human", "relayed", "auto"] = "auto"
     approve_with: Callable[[str], str] = "vastai-workflow approve {}".format
     pause: Callable[[float], Awaitable[None]] = anyio.sleep
-    settled_accounts: set[int] = field(default_factory=set[int])
+    settled_accounts: dict[int, float] = field(default_factory=dict[int, float])
 
 
 @dataclass(frozen=True, slots=True)

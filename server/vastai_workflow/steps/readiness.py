@@ -75,7 +75,7 @@ async def wait_until_ready(
         raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
     if workflow_id is not None:
         await owned(deps, caller, workflow_id)
-    opened = await open_market(deps, caller, workflow_id, instance_ids)
+    opened = await open_market(deps, caller, workflow_id, instance_ids, settles=False)
     deadline = deps.clock.now() + timeout_s
     async with probing(deps, opened, deadline) as probes:
         return await _Wait(deps, caller, opened, workflow_id, instance_ids, deadline, progress, probes).over()

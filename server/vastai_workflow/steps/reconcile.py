@@ -13,6 +13,9 @@ from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.settle import Settled, settle
 
 _BUSY: Final = "account_busy"
+_LIST_S: Final = 60.0
+"""A complete list says what was true this long ago, or later: no request takes longer."""
+
 BY_HAND: Final = "closed by hand: the person saw no machine of it"
 
 
@@ -23,7 +26,7 @@ async def settle_now(deps: Deps, market: Market, account_id: int, instances: Seq
             settled = await settle(deps, market, account_id, instances)
             short = await release_short_fleets(deps, market, account_id)
             if not settled.owed:
-                deps.settled_accounts.add(account_id)
+                deps.settled_accounts[account_id] = deps.clock.now()
             return replace(settled, notes=(*settled.notes, *short))
     except Refusal as busy:
         if busy.code != _BUSY:
@@ -34,14 +37,15 @@ async def settle_now(deps: Deps, market: Market, account_id: int, instances: Seq
 async def settle_on_first_use(
     deps: Deps, market: Market, account_id: int, instances: Sequence[Instance] | None = None
 ) -> Settled:
-    """Once per process and account: what a crash left is found before anything else is done or shown.
+    """What a crash, or a request's second effect, left is found before anything else is done or shown.
 
-    Brings the ledger up to date and sends nothing; what is to be released is said at each call until it is.
+    Once per process and account, and again once a list shows all that a request of the account, of whatever process,
+    can have made. Brings the ledger up to date and sends nothing; what is to be released is said at each call
+    until it is.
     """
-    if account_id in deps.settled_accounts:
-        return Settled()
-    if not await deps.store.orders(account_id=account_id):
-        deps.settled_accounts.add(account_id)
+    began = deps.clock.now()
+    sent = await deps.store.orders(account_id=account_id)
+    if not sent or _seen_since(deps.settled_accounts.get(account_id), sent, began):
         return Settled()
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
@@ -57,8 +61,16 @@ async def settle_on_first_use(
             raise
         return Settled()
     if not settled.owed:
-        deps.settled_accounts.add(account_id)
+        deps.settled_accounts[account_id] = began
     return settled
+
+
+def _seen_since(settled_at: float | None, orders: Sequence[Order], now: float) -> bool:
+    """Whether the last settling's list shows all that those of these orders made whose requests are over by now."""
+    if settled_at is None:
+        return False
+    shown_from = [order.settled_from + _LIST_S for order in orders if order.settled_from is not None]
+    return all(moment <= settled_at for moment in shown_from if moment <= now)
 
 
 async def unknown_order(deps: Deps, order_id: str) -> Order:

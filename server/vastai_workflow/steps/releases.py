@@ -53,7 +53,16 @@ class Work:
 
 
 async def release_double(work: Work, order: Order, instance: Instance) -> None:
-    """A second machine of one order, made by the same request: ours, and more than was agreed."""
+    """A second machine of one order, made by the same request: ours, and more than was agreed.
+
+    One that was found late may be in use by now: the user's to decide.
+    """
+    if may_be_in_use(instance.start_date, work.deps.clock.now()):
+        work.tell(
+            f"order {order.order_id} made a second machine {instance.id}, which costs money. "
+            "Ask the user: keep it or destroy it?"
+        )
+        return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
     _told(work, order, instance.id, f"order {order.order_id} made a second machine {instance.id}", ended)
 

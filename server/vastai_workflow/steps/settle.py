@@ -63,7 +63,7 @@ async def settle(
         else:
             orders[order.order_id] = await _judge_absent(deps, order)
     if work.owed:
-        deps.settled_accounts.discard(account_id)  # each first look says so, until it is done
+        deps.settled_accounts.pop(account_id, None)  # each first look says so, until it is done
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
     return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended))
 
