@@ -30,7 +30,12 @@ class Opened:
 
 
 async def open_market(
-    deps: Deps, caller: Caller, workflow_id: str | None = None, instance_ids: Sequence[int] = (), *, settles: bool = True
+    deps: Deps,
+    caller: Caller,
+    workflow_id: str | None = None,
+    instance_ids: Sequence[int] = (),
+    *,
+    settles: bool = True,
 ) -> Opened:
     """Open the API with the right key. Another account than the one that rented these machines is a refusal.
 
