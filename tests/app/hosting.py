@@ -104,6 +104,16 @@ class AppHost:
         """Evaluate in the app's page."""
         return await self.page.frames[1].evaluate(what)
 
+    async def pass_time(self, seconds: int) -> None:
+        """Let the browser's clock jump (it was installed), and what the page then sends arrive."""
+        await self.page.clock.fast_forward(seconds * 1000)
+        await self.inside(
+            """new Promise((arrived) => {
+              window.addEventListener('message', (event) => event.data.id === 'last' && arrived());
+              window.parent.postMessage({ jsonrpc: '2.0', id: 'last', method: 'ping' }, '*');
+            })"""
+        )
+
     async def faults(self) -> list[str]:
         """What the accessibility checker finds in the app's page, as rule and element."""
         await self.inside(self.kit.axe)

@@ -1,10 +1,12 @@
 """The page of machines and money, in a real host over the real server: what it shows, and how a machine ends."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.app.hosting import AppHost, Kit, app_host
+from vastai_workflow.simulator.accounts import SCOPES
 
 pytestmark = pytest.mark.interop
 
@@ -122,6 +124,23 @@ async def test_a_machine_that_was_not_rented_here_is_refused_with_its_question_a
 
 
 @pytest.mark.requirement("APP-8")
+async def test_what_the_server_did_not_see_gone_is_not_called_gone(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        [machine] = await ready(h)
+        await shown(h)
+        keys = h.market.world.account.keys
+        keys[h.market.api_key] = replace(keys[h.market.api_key], scopes=SCOPES - {"instance_write"})
+        await ask_end(h, machine, str(machine))
+        await h.app.get_by_role("button", name="Destroy it").click()
+        trouble = h.app.get_by_role("alert")
+        await trouble.wait_for()
+        assert f"{machine} is unknown" in await trouble.inner_text()
+        assert "It may go on costing: destroy it again." in await trouble.inner_text()
+        assert "gone" not in await h.app.locator("#status").inner_text()
+        assert await h.app.get_by_role("button", name=f"Destroy machine {machine}").is_visible()
+
+
+@pytest.mark.requirement("APP-8")
 @pytest.mark.requirement("APP-10")
 async def test_the_question_is_answered_and_left_by_keyboard(kit: Kit, tmp_path: Path) -> None:
     async with app_host(kit, tmp_path) as h:
@@ -182,14 +201,34 @@ async def test_the_page_looks_once_a_minute_while_nothing_changes_and_not_at_all
         await settled.wait_for()
         looks = len(h.calls)
         seen = await h.app.locator("#looked").inner_text()
-        await h.page.clock.fast_forward(59_000)
+        await h.pass_time(59)
         await settled.wait_for()
         assert len(h.calls) == looks
-        await h.page.clock.fast_forward(2_000)
+        await h.pass_time(2)
         await h.app.locator("#looked").filter(has_not_text=seen).wait_for()
         assert [call["tool"] for call in h.calls[looks:]] == ["instance_status", "preflight"]
         await h.app.get_by_role("button", name="Pause").click()
-        await h.page.clock.fast_forward(600_000)
+        await h.pass_time(600)
+        assert len(h.calls) == looks + 2
+
+
+@pytest.mark.requirement("APP-9")
+async def test_a_hidden_page_looks_no_more_until_it_is_seen_again(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        await ready(h)
+        await h.page.clock.install()
+        await shown(h)
+        await h.app.locator("#look:enabled").wait_for()
+        looks = len(h.calls)
+        seen = await h.app.locator("#looked").inner_text()
+        hidden = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }})"
+        changed = "document.dispatchEvent(new Event('visibilitychange'))"
+        await h.inside(f"{{ {hidden.format('true')}; {changed}; }}")
+        await h.pass_time(600)
+        assert len(h.calls) == looks
+        await h.inside(f"{{ {hidden.format('false')}; {changed}; }}")
+        await h.pass_time(61)
+        await h.app.locator("#looked").filter(has_not_text=seen).wait_for()
         assert len(h.calls) == looks + 2
 
 
@@ -202,16 +241,36 @@ async def test_a_page_that_is_closed_answers_and_looks_no_more(kit: Kit, tmp_pat
         await h.app.locator("#look:enabled").wait_for()
         looks = len(h.calls)
         await h.host("host.teardown()")
-        await h.page.clock.fast_forward(600_000)
+        await h.pass_time(600)
         assert len(h.calls) == looks
 
 
 @pytest.mark.requirement("APP-11")
 async def test_where_nothing_runs_the_page_says_so_and_looks_no_more(kit: Kit, tmp_path: Path) -> None:
     async with app_host(kit, tmp_path) as h:
+        await h.page.clock.install()
         await shown(h)
         assert await h.app.locator("#rows").inner_text() == "No machine runs."
         assert await figure(h, "Lasts") == "nothing burns"
+        await h.app.locator("#look:enabled").wait_for()
+        looks = len(h.calls)
+        await h.pass_time(600)
+        assert len(h.calls) == looks
+
+
+@pytest.mark.requirement("APP-11")
+async def test_in_a_host_that_lets_pages_call_nothing_the_machines_are_shown_and_nothing_is_asked(
+    kit: Kit, tmp_path: Path
+) -> None:
+    async with app_host(kit, tmp_path) as h:
+        machine = h.stranger()
+        await h.page.clock.install()
+        await h.open("instance_status", {}, capabilities={})
+        await h.app.get_by_text("tell your agent what you want").wait_for()
+        assert await h.app.get_by_role("button", name=f"Destroy machine {machine}").is_disabled()
+        assert await h.app.get_by_role("button", name="Look now").is_disabled()
+        await h.pass_time(600)
+        assert len(h.calls) == 1
 
 
 @pytest.mark.requirement("APP-11")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.hosting import AppHost, Kit, app_host
+from vastai_workflow.tools.app.view import OFFERS_META
 
 pytestmark = pytest.mark.interop
 
@@ -149,6 +150,62 @@ async def test_an_offer_that_went_away_is_refused_and_the_plan_stays(kit: Kit, t
         assert await h.host("host.told") == []
 
 
+@pytest.mark.requirement("APP-6")
+async def test_a_new_search_makes_a_new_plan_and_tells_the_agent(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        workflow = await shown(h)
+        cheapest = (await offer_ids(h))[0]
+        ask = h.market.world.market.asks[cheapest]
+        ask.machine.holders.update(dict.fromkeys(ask.gpu_ids, "another renter"))
+        await h.app.get_by_role("button", name="Search again").click()
+        await h.app.locator("#status", has_text="is the plan now").wait_for()
+        offers = await offer_ids(h)
+        assert cheapest not in offers
+        [told] = await h.host("host.told")
+        assert f"of workflow {workflow['workflow_id']}, offers {offers[0]}, " in told
+        assert "The yes that was given covers it: create_instances" in told
+
+
+@pytest.mark.requirement("APP-6")
+async def test_without_a_yes_the_agent_is_told_that_it_is_still_to_be_given(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        proposal = await h.call("propose_fields", **ANY)
+        await h.open("find_offers", {"workflow_id": proposal["workflow_id"]})
+        assert "Nothing is rented before your yes." in await h.app.locator("#plan-yes").inner_text()
+        other = (await offer_ids(h))[2]
+        await pick(h, [other])
+        await h.app.locator("#status", has_text="is the plan now").wait_for()
+        [told] = await h.host("host.told")
+        assert f"The yes is still to be given; after it call find_offers with offer_ids [{other}]." in told
+
+
+@pytest.mark.requirement("APP-5")
+async def test_a_plan_whose_prices_ran_out_says_so(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        await h.page.clock.install()
+        await shown(h)
+        assert "run out" not in await h.app.locator("#plan-figures").inner_text()
+        await h.pass_time(602)
+        await h.app.locator("#plan-figures", has_text="run out").wait_for()
+
+
+@pytest.mark.requirement("APP-3")
+async def test_regions_and_names_that_look_like_markup_stay_text(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        found = await h.page.evaluate("(given) => host.call('find_offers', given)", await h.agreed(**ANY))
+        hostile = "<img src=x onerror=document.title=1>"
+        for row in found["_meta"][OFFERS_META][
+            "offers"
+        ]:  # the server leaves such texts out; the page does not count on it
+            row.update(gpu=f"{hostile}{row['gpu']}", region=hostile)
+        await h.open("find_offers", {}, result=found)
+        await h.app.locator("#plot .point").first.wait_for()
+        for place in ("#rows tr >> nth=0", "#plan-words", "#plot-words", "#filter-region"):
+            assert hostile in (await h.app.locator(place).text_content() or "")
+        assert await h.app.locator("img").count() == 0
+        assert await h.inside("document.title") == "Offers"
+
+
 @pytest.mark.requirement("APP-10")
 async def test_an_offer_is_chosen_by_keyboard_alone(kit: Kit, tmp_path: Path) -> None:
     async with app_host(kit, tmp_path) as h:
@@ -208,6 +265,6 @@ async def test_without_the_scores_the_table_stands_alone_and_a_search_shows_all(
         assert await h.app.locator("#rows tr").count() == 3
         assert "so there is no chart" in await h.app.locator("#plot-words").inner_text()
         await h.app.get_by_role("button", name="Search again").click()
-        await h.app.locator("#status", has_text="offers now").wait_for()
+        await h.app.locator("#status", has_text="is the plan now").wait_for()
         plan = await h.call("find_offers", **workflow)
         assert await h.app.locator("#rows tr").count() == plan["matches"] > 3

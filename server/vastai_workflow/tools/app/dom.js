@@ -45,9 +45,8 @@ function showTrouble(error) {
   const body = error instanceof Refused ? error.body : { message: error.message };
   const lines = [el('p', {}, el('strong', {}, error instanceof Refused ? 'Not done. ' : 'It failed. '), body.message)];
   if (body.ask_user) lines.push(el('p', {}, el('strong', {}, 'The question for you: '), body.ask_user));
-  if (body.next_call) {
-    lines.push(el('p', {}, el('strong', {}, 'Next: '), `answer in the chat; your agent goes on with ${body.next_call.tool}.`));
-  }
+  const step = body.next_call ? `answer in the chat; your agent goes on with ${body.next_call.tool}.` : body.step;
+  if (step) lines.push(el('p', {}, el('strong', {}, 'Next: '), step));
   place.replaceChildren(...lines);
   place.hidden = false;
 }

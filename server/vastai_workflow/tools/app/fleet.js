@@ -68,6 +68,8 @@ function show() {
     if (!row.isConnected) byId('rows').append(row);
     fill(row, machine);
   }
+  byId('look').disabled = page.busy || !host.callsTools;
+  byId('pause').disabled = !host.callsTools;
   showStages();
   showMoney();
   showLooked();
@@ -83,7 +85,7 @@ function newRow(id) {
       'th',
       { scope: 'row' },
       String(id),
-      part('label', 'span', 'small'),
+      el('span', { class: 'small' }, part('label', 'bdi'), part('whose')),
       el('details', { 'data-part': 'login' }, el('summary', {}, 'Connect'), part('ssh', 'code')),
     ),
     el('td', { class: 'stage' }, part('meter', 'span', 'meter'), part('stage', 'span', 'name'), part('price', 'span', 'small narrow'), part('reason', 'span', 'small'), part('warnings', 'span', 'small')),
@@ -96,7 +98,8 @@ function newRow(id) {
 function fill(row, machine) {
   const part = (name) => row.querySelector(`[data-part="${name}"]`);
   const put = (name, text) => { if (part(name).textContent !== text) part(name).textContent = text; };
-  put('label', `${machine.label || 'no label'}${machine.agreed_by === null ? ' · not rented here' : ''}`);
+  put('label', machine.label || 'no label');
+  put('whose', machine.agreed_by === null ? ' · not rented here' : '');
   put('ssh', machine.ssh?.command ?? '');
   part('login').hidden = !machine.ssh;
   put('stage', stageWords(machine) + (['stopped', 'outbid', 'queued', 'exited'].includes(machine.state) ? ` (${machine.state})` : ''));
@@ -279,7 +282,7 @@ function askEnd(id) {
     el(
       'td',
       { colspan: 5, class: 'question free' },
-      el('p', {}, el('strong', {}, `Destroy ${id}`), machine.label ? ` (${machine.label})` : '', '? Its data is lost, and it ends for good.'),
+      el('p', {}, el('strong', {}, `Destroy ${id}`), machine.label ? [' (', el('bdi', {}, machine.label), ')'] : '', '? Its data is lost, and it ends for good.'),
       el('label', { for: `typed-${id}` }, `Type ${id} to go on`),
       el('div', { class: 'buttons' }, field, go, el('button', { type: 'button', on: { click: close } }, 'Keep it')),
     ),

@@ -40,7 +40,7 @@ const host = {
   },
 };
 
-/** The server said no: code, message, ask_user, next_call. */
+/** The server said no: code, message, ask_user, next_call, and the next step in words. */
 class Refused extends Error {
   constructor(body) {
     super(body.message);
@@ -130,12 +130,13 @@ function reportSize() {
 
 /** The body of a refusal: under _meta, or in the second text where a host drops that. */
 function refusalOf(result) {
+  const [sentence, compact] = (result.content ?? []).filter((block) => block.type === 'text').map((block) => block.text);
+  const step = sentence?.split(' Next: ')[1]?.split(' Ask the user: ')[0];
   const kept = result._meta?.[REFUSAL];
-  if (kept) return kept;
-  const texts = (result.content ?? []).filter((block) => block.type === 'text').map((block) => block.text);
+  if (kept) return { ...kept, step };
   try {
-    return JSON.parse(texts[1]);
+    return { ...JSON.parse(compact), step };
   } catch {
-    return { code: 'unknown', message: texts[0] ?? 'the call failed', ask_user: null, next_call: null };
+    return { code: 'unknown', message: sentence ?? 'the call failed' };
   }
 }

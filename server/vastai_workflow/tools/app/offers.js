@@ -31,6 +31,7 @@ function worth(row) {
 const percent = (share) => (known(share) ? `${number(share * 100, 1)} %` : '–');
 const nameOf = (row) => `${row.num_gpus > 1 ? `${row.num_gpus}× ` : ''}${row.gpu}`;
 const placeOf = (row) => row.region || 'region not told';
+const place = (row) => el('bdi', {}, placeOf(row)); // other people's text keeps its direction to itself
 const inPlan = (row) => page.plan.chosen.includes(row.offer_id);
 const planned = () => page.plan.chosen.map((id) => page.offers.get(id)).filter(Boolean);
 const count = () => page.plan.chosen.length;
@@ -65,19 +66,28 @@ function show(fresh) {
 
 function showPlan() {
   const rows = planned();
-  const words = rows.map((row) => `${nameOf(row)} in ${placeOf(row)} (offer ${row.offer_id})`).join('; ');
-  byId('plan-words').textContent = words;
+  const words = rows.map((row, i) => [i > 0 ? '; ' : '', el('bdi', {}, nameOf(row)), ' in ', place(row), ` (offer ${row.offer_id})`]);
+  byId('plan-words').replaceChildren(...words.flat());
   const { total_per_hour: total, runway_hours: runway, expires_at: until } = page.plan;
   const figures = [
     ['In all', perHour(total)],
     ['A day', dollars(total * 24)],
     ['Balance lasts', known(runway) ? span(runway) : 'not known'],
-    ['Prices kept until', moment(new Date(until * 1000), { hour: '2-digit', minute: '2-digit' })],
+    ['Prices kept until', keptUntil(until * 1000)],
   ];
   byId('plan-figures').replaceChildren(...figures.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
   byId('plan-yes').textContent = page.agreed
     ? 'Your yes covers this plan. It is rented when your agent creates it.'
     : 'Nothing is rented before your yes. Your agent asks for it in the chat.';
+}
+
+/** Until when the plan's prices hold; afterwards the page says so by itself. */
+function keptUntil(end) {
+  const left = end - Date.now();
+  if (left <= 0) return 'run out';
+  clearTimeout(page.timer);
+  if (left < 3_600_000) page.timer = setTimeout(showPlan, left + 1_000);
+  return moment(new Date(end), { hour: '2-digit', minute: '2-digit' });
 }
 
 function showRegions() {
@@ -158,8 +168,8 @@ function rowOf(row) {
   const name = el(
     'th',
     { scope: 'row', id, on: { click: () => input.click() } },
-    el('span', { class: 'name' }, nameOf(row), inPlan(row) ? el('span', { class: 'tag' }, 'plan') : null),
-    el('span', { class: 'small' }, `${placeOf(row)} · ${row.offer_id}`),
+    el('span', { class: 'name' }, el('bdi', {}, nameOf(row)), inPlan(row) ? el('span', { class: 'tag' }, 'plan') : null),
+    el('span', { class: 'small' }, place(row), ` · ${row.offer_id}`),
     el('span', { class: 'small narrow' }, detail.join(' · ')),
   );
   const figures = COLUMNS.slice(1).map((column) => el('td', { class: classOf(column) }, column.show(row)));
@@ -190,12 +200,15 @@ function showSelected() {
 }
 
 async function choose() {
-  const ids = [...page.selected];
-  await ask({ offer_ids: ids }, false, async () => {
-    const words = `${ids.length > 1 ? 'Offers' : 'Offer'} ${ids.join(', ')} ${ids.length > 1 ? 'are' : 'is'} the plan now, ${perHour(page.plan.total_per_hour)} in all. Nothing is rented.`;
-    const told = await host.tell(forAgent(ids)).catch(() => false);
-    say(told ? `${words} Your agent will see it.` : `${words} Tell your agent: use plan ${page.plan.plan_id}.`);
-  });
+  await ask({ offer_ids: [...page.selected] }, false);
+}
+
+/** Also tells the agent: a plan that it does not know would not be what it rents. */
+async function tellPlan() {
+  const ids = page.plan.chosen;
+  const words = `${ids.length > 1 ? 'Offers' : 'Offer'} ${ids.join(', ')} ${ids.length > 1 ? 'are' : 'is'} the plan now, ${perHour(page.plan.total_per_hour)} in all. Nothing is rented.`;
+  const told = await host.tell(forAgent(ids)).catch(() => false);
+  say(told ? `${words} Your agent will see it.` : `${words} Tell your agent: use plan ${page.plan.plan_id}.`);
 }
 
 /** Figures and ids only: no text of other people goes to the agent from here. */
@@ -204,22 +217,22 @@ function forAgent(ids) {
   const next = page.agreed
     ? 'The yes that was given covers it: create_instances with this plan_id rents it.'
     : `The yes is still to be given; after it call find_offers with offer_ids [${ids.join(', ')}].`;
-  return `On the offers page the user chose another plan: ${plan}. This click rented nothing and agreed to nothing. ${next}`;
+  return `On the offers page the user made another plan: ${plan}. This click rented nothing and agreed to nothing. ${next}`;
 }
 
 async function searchAgain() {
-  await ask({ limit: MOST_ROWS }, true, () => say(`${page.offers.size} offers now; the plan is the search's own choice.`));
+  await ask({ limit: MOST_ROWS }, true);
 }
 
 /** One call at a time; a refusal leaves the plan as it was. */
-async function ask(given, all, done) {
+async function ask(given, all) {
   page.busy = true;
   clearTrouble();
   showSelected();
   say('Asking the server…');
   try {
     take(await host.call('find_offers', { workflow_id: page.workflowId, ...given }), all);
-    await done();
+    await tellPlan();
   } catch (error) {
     say('The plan is as before.');
     showTrouble(error);
