@@ -113,6 +113,7 @@ async def test_a_machine_that_was_not_rented_here_is_refused_with_its_question_a
         told = await trouble.inner_text()
         assert f"The question for you: Destroy {machine} ('mine'" in told
         assert "your agent goes on with confirm_fields" in told
+        await h.picture("fleet-refusal")
         assert machine in h.market.world.instances
         assert h.market.world.requests["destroy"] == 0
         refusal = await h.page.evaluate("(id) => host.call('destroy_instances', {instance_ids: [id]})", machine)

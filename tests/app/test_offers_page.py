@@ -108,6 +108,7 @@ async def test_choosing_another_offer_changes_the_servers_plan_and_rents_nothing
         status = h.app.locator("#status", has_text="is the plan now")
         await status.wait_for()
         assert "Nothing is rented. Your agent will see it." in await status.inner_text()
+        await h.picture("offers-chosen")
         assert await h.app.locator("#rows tr.chosen input").get_attribute("data-offer") == str(other)
         assert h.market.world.requests["create"] == 0
         assert h.calls[-1] == {"tool": "find_offers", **workflow, "offer_ids": [other]}
