@@ -382,6 +382,21 @@ async def test_a_list_that_forgets_a_machine_and_shows_its_double_does_not_swap_
 
 
 @pytest.mark.requirement("SETTLE-2")
+async def test_the_double_of_a_machine_that_was_to_be_destroyed_does_not_take_its_place() -> None:
+    async with stack() as s:
+        arm(s, "double_effect", operation="create")
+        asked = await planned(s)
+        made = await s.call("create_instances", **asked)
+        [order] = await s.deps.store.orders()
+        await s.deps.store.note_order(order.order_id, OrderFacts(final_state="unknown", reason=ON_REQUEST))
+        s.world.life.end(s.world.instances[made["orders"][0]["instance_id"]])  # and there the process died
+        s.clock.advance(130)
+        waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert s.running() == []
+        assert any("made a second machine" in note for note in waited["notes"])
+
+
+@pytest.mark.requirement("SETTLE-2")
 async def test_a_release_that_is_not_seen_yet_stays_a_problem_until_it_is() -> None:
     async with stack() as s:
         workflow_id, [machine] = await s.rented()

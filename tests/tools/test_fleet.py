@@ -1,5 +1,7 @@
 """More than one machine by one yes: all or nothing, or as many as come."""
 
+from decimal import Decimal
+
 import pytest
 
 from tests.stack import stack
@@ -36,7 +38,10 @@ async def test_best_effort_keeps_what_came() -> None:
         made = await s.call("create_instances", **create)
         assert states(made) == ["rented", "refused"]
         assert len(s.running()) == 1
-        assert any("credit" in note for note in made["notes"])
+        assert made["notes"][0] == (
+            "1 of 2 machines rented, $0.30/h together; 1 did not come (the account lacks credit). "
+            "Best effort was agreed, so it runs on. Ask the user: keep it, or release it with destroy_instances?"
+        )
 
 
 @pytest.mark.requirement("FLEET-2")
@@ -46,6 +51,10 @@ async def test_all_or_nothing_releases_what_came_when_the_rest_is_refused() -> N
         arm(s, "refuse", nth=2, code="insufficient_credit")
         made = await s.call("create_instances", **create)
         assert states(made) == ["released", "refused"]
+        assert made["notes"][0] == (
+            "0 of 2 machines rented; 1 came and ended; 1 did not come (the account lacks credit). "
+            "All or nothing was agreed: nothing runs on."
+        )
         assert any("all or nothing" in note for note in made["notes"])
         s.clock.advance(10)
         s.world.settle()
@@ -64,6 +73,41 @@ async def test_all_or_nothing_releases_what_came_once_an_unclear_order_is_seen_n
         s.clock.advance(10)
         s.world.settle()
         assert s.running() == []
+
+
+@pytest.mark.requirement("FLEET-3")
+async def test_a_wait_that_learns_that_a_machine_did_not_come_says_what_is_there_and_asks() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="best_effort")
+        arm(s, "drop_request", nth=2)
+        made = await s.call("create_instances", **create)
+        assert made["notes"][0] == "1 of 2 machines rented, $0.30/h together; 1 may be rented (not known yet)"
+        waited = await settled(s, create["workflow_id"])
+        assert waited["notes"][0] == (
+            "1 of 2 machines rented, $0.30/h together; "
+            "1 did not come (its create got no good answer, and no list shows it). "
+            "Best effort was agreed, so it runs on. Ask the user: keep it, or release it with destroy_instances?"
+        )
+        again = await s.call("wait_until_ready", workflow_id=create["workflow_id"])
+        assert again["notes"] == []
+
+
+@pytest.mark.requirement("FLEET-3")
+async def test_machines_for_which_no_offer_is_left_are_told_as_not_come() -> None:
+    async with stack() as s:
+        create = await planned(s, count=3, fleet="best_effort")
+        for ask in s.world.market.free_asks():
+            if ask.machine.price > Decimal("0.30"):
+                ask.machine.price *= 3
+        made = await s.call("create_instances", **create)
+        assert made["notes"][0].startswith("1 of 3 machines rented, $0.30/h together; 2 did not come (no fitting offer")
+
+
+@pytest.mark.requirement("FLEET-3")
+async def test_one_machine_by_one_yes_has_no_word_about_a_fleet() -> None:
+    async with stack() as s:
+        made = await s.call("create_instances", **await planned(s))
+        assert made["notes"] == []
 
 
 @pytest.mark.requirement("FLEET-2")
@@ -117,6 +161,7 @@ async def test_a_fleet_too_big_for_one_call_is_gone_on_with_and_sends_no_order_t
         arm(s, "delay", seconds=25.0, times=0)
         first = await s.call("create_instances", **create)
         assert "planned" in states(first)
+        assert first["notes"] == ["2 of 4 machines rented, $0.6369/h together; 2 still to be sent"]
         assert first["next_call"]["tool"] == "create_instances"
         made = await s.call("create_instances", **create)
         assert states(made) == ["rented"] * 4

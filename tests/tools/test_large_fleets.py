@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.stack import ShortcutProber, Stack, stack
-from tests.tools.acts import Heard, planned, states
+from tests.tools.acts import Heard, arm, planned, states
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.transport import SimulatedTransport
@@ -20,7 +20,8 @@ from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
 
 CREATE_EVERY_S = 4.5
-"""The provider's published interval."""
+DESTROY_EVERY_S = 3.0
+"""The provider's published intervals."""
 
 
 AT_THE_START = 2
@@ -111,6 +112,41 @@ async def test_a_wait_that_has_to_attach_keys_too_asks_no_more_than_once_a_secon
         assert [row["readiness"] for row in rows] == ["gpu_ok"] * count
         assert s.world.requests["attach"] == count
         assert len(api.seen) - before <= s.clock.now() - began + AT_THE_START
+
+
+@pytest.mark.requirement("FLEET-4")
+async def test_a_large_fleet_that_came_short_is_released_call_after_call() -> None:
+    async with watched() as (s, api):
+        create = await planned(s, count=20, fleet="all_or_nothing")
+        arm(s, "refuse", operation="create", nth=20, code="insufficient_credit")
+        made: dict[str, Any] = {"next_call": {"tool": "create_instances"}}
+        while made["next_call"]["tool"] == "create_instances":
+            began = s.clock.now()
+            made = await s.call("create_instances", **create)
+            assert s.clock.now() - began < CALL_BUDGET_S + 25
+        assert 0 < states(made).count("released") < 19
+        waited = made
+        while waited["next_call"]["tool"] == "wait_until_ready":
+            began = s.clock.now()
+            waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"])
+            assert s.clock.now() - began < CALL_BUDGET_S + 25
+        assert waited["next_call"]["tool"] == "propose_fields"
+        assert {row["state"] for row in waited["instances"]} == {"gone"}
+        s.clock.advance(10)
+        s.world.settle()
+        assert s.running() == []
+        ends = api.times("DELETE /api/v0/instances/")
+        assert min(later - before for before, later in pairwise(ends)) >= DESTROY_EVERY_S
+
+
+@pytest.mark.requirement("ONCE-6")
+async def test_ends_of_many_are_seen_in_one_round_and_only_the_last_may_have_to_be_sent_again() -> None:
+    async with watched() as (s, api):
+        _, machines = await s.rented(count=8, fleet="best_effort")
+        s.clock.advance(10)
+        told = await s.call("destroy_instances", instance_ids=machines)
+        assert [row["final_state"] for row in told["instances"]] == ["gone"] * 8
+        assert len(api.times("DELETE /api/v0/instances/")) <= 9
 
 
 class SilentFor(ShortcutProber):

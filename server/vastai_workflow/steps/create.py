@@ -80,7 +80,7 @@ async def _rent(
         await place_all(run)
         if any(order.live for order in await _own_orders(deps, workflow, plan)):
             await look_again(run)
-            run.notes.extend(await release_short_fleets(deps, opened.market, opened.account.id))
+            run.notes.extend((await release_short_fleets(deps, opened.market, opened.account.id, deadline)).notes)
     except ProviderError as error:  # a list failed after money was spent: what is on record is told all the same
         run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)

@@ -64,17 +64,34 @@ class Target:
 
 async def end_order(deps: Deps, market: Market, order: Order, *, reason: str) -> FinalState:
     """Release a machine of our own and keep in the ledger what became of it."""
-    if order.instance_id is None:
-        raise AssertionError
-    listed = next((item for item in await market.instances() if item.id == order.instance_id), None)
-    if listed is not None and not made_by(listed, order, deps.store.store_ids):
-        return "unknown"  # another machine under this id: not touched
-    known = listed is not None or (await deps.store.window(order.instance_id)).seen_at > 0
-    target = Target(order.instance_id, None, (order,), listed_by(order, known=known), proven=listed is not None)
     deadline = deps.clock.now() + CALL_BUDGET_S
-    look = (await end_all(deps, market, [target], deadline, by_itself(order), reason=reason))[order.instance_id]
-    await record_end(deps, order, look.final, reason)
-    return look.final
+    return (await end_orders(deps, market, [order], deadline, reason=reason))[order.order_id]
+
+
+async def end_orders(
+    deps: Deps, market: Market, orders: Sequence[Order], deadline: float, *, reason: str
+) -> dict[str, FinalState]:
+    """The same for machines of one workflow, by order id; those that the time does not reach are not in the answer."""
+    listed = {item.id: item for item in await market.instances()}
+    finals: dict[str, FinalState] = {}
+    targets: list[Target] = []
+    for order in orders:
+        if order.instance_id is None:
+            raise AssertionError
+        shown = listed.get(order.instance_id)
+        if shown is not None and not made_by(shown, order, deps.store.store_ids):
+            finals[order.order_id] = "unknown"  # another machine under this id: not touched
+            continue
+        known = shown is not None or (await deps.store.window(order.instance_id)).seen_at > 0
+        proven = shown is not None
+        targets.append(Target(order.instance_id, None, (order,), listed_by(order, known=known), proven=proven))
+    looks = {} if not targets else await end_all(deps, market, targets, deadline, by_itself(orders[0]), reason=reason)
+    for target in targets:
+        if target.instance_id in looks:
+            [order], final = target.orders, looks[target.instance_id].final
+            await record_end(deps, order, final, reason)
+            finals[order.order_id] = final
+    return finals
 
 
 async def end_double(deps: Deps, market: Market, instance: Instance, order: Order) -> FinalState:
@@ -139,25 +156,45 @@ async def _ended(
 
 
 _Asked = tuple[Target, "Instance | ProviderError | None"]
-"""A machine whose end was asked for, and what its own page said then."""
+"""A machine whose end was asked for, and what its own page said after that."""
 
 
 async def _ask_each(
     deps: Deps, market: Market, targets: Sequence[Target], deadline: float, reason: str
 ) -> list[_Asked]:
-    """DELETE as many as the time allows; the intent is on record before, so that a crash does not hide it."""
+    """DELETE as many as the time allows. A machine's own page is read a turn later: an end takes a moment to show."""
     asked: list[_Asked] = []
+    before: Target | None = None
     for target in targets:
         if deps.clock.now() >= deadline:
-            return asked
-        try:
-            if target.proven or await _carries_mark(deps, market, target):
-                await _intend(deps, target, reason)
-                await market.destroy(target.instance_id)
-            asked.append((target, await market.instance(target.instance_id)))
-        except ProviderError as error:
+            break
+        error = await _ask(deps, market, target, reason)
+        if before is not None:
+            asked.append((before, await _page(market, before)))
+        before = target if error is None else None
+        if error is not None:
             asked.append((target, error))
+    if before is not None:
+        asked.append((before, await _page(market, before)))
     return asked
+
+
+async def _ask(deps: Deps, market: Market, target: Target, reason: str) -> ProviderError | None:
+    """DELETE one; the intent is on record before, so that a crash does not hide it."""
+    try:
+        if target.proven or await _carries_mark(deps, market, target):
+            await _intend(deps, target, reason)
+            await market.destroy(target.instance_id)
+    except ProviderError as error:
+        return error
+    return None
+
+
+async def _page(market: Market, target: Target) -> Instance | ProviderError | None:
+    try:
+        return await market.instance(target.instance_id)
+    except ProviderError as error:
+        return error
 
 
 async def _intend(deps: Deps, target: Target, reason: str) -> None:

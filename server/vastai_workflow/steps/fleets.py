@@ -1,27 +1,124 @@
-"""Fleets: with `all_or_nothing`, what came is released when the rest can't come any more."""
+"""Fleets: what became of a yes to several; `all_or_nothing` releases what came when the rest can't come any more."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.errors import CATALOGUE
+from vastai_workflow.domain.ledger import GIVES_PLACE_BACK, UNSETTLED, Order, OrderState
+from vastai_workflow.domain.money import Rate, total
+from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.ending import CAME_LATE, NOT_AS_AGREED, ON_REQUEST, SHORT_FLEET, end_order
+from vastai_workflow.steps.ending import CAME_LATE, NOT_AS_AGREED, ON_REQUEST, SHORT_FLEET, end_orders
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.releases import may_be_in_use
+
+_WHY_CAP: Final = 120
+_LEAST_S: Final = 15.0
+"""Seconds that a release gets in any call: what nobody agreed to costs money."""
 
 _TAKEN_BACK: Final = frozenset({CAME_LATE, SHORT_FLEET})
 
 
-async def release_short_fleets(deps: Deps, market: Market, account_id: int) -> tuple[str, ...]:
-    """Release the machines of every fleet that stays short of what was agreed. Call it with the lock held."""
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What was released of short fleets, as notes; the machines that are gone, and the orders that still have one."""
+
+    notes: tuple[str, ...] = ()
+    gone: frozenset[int] = frozenset()
+    left: tuple[Order, ...] = ()
+
+
+async def release_short_fleets(deps: Deps, market: Market, account_id: int, deadline: float) -> Released:
+    """Release the machines of every fleet that stays short of what was agreed. Call it with the lock held.
+
+    Not long after the `deadline` it stops, and a later call goes on: the provider takes one end in three seconds.
+    """
     notes: list[str] = []
+    gone: list[int] = []
+    left: list[Order] = []
     for live in await short_fleets(deps, account_id):
-        if any(may_be_in_use(order.sent_at, deps.clock.now()) for order in live):
-            ids = ", ".join(str(order.instance_id) for order in live)
-            notes.append(f"all or nothing fell short: {ids} run without the others. Ask the user: keep or destroy?")
-        else:
-            notes += [await _release(deps, market, order) for order in live]
-    return tuple(notes)
+        now = deps.clock.now()
+        if any(may_be_in_use(order.sent_at, now) for order in live):
+            notes.append(
+                f"all or nothing fell short: {_ids(live)} run without the others. Ask the user: keep or destroy?"
+            )
+            continue
+        finals = await end_orders(deps, market, live, max(deadline, now + _LEAST_S), reason=SHORT_FLEET)
+        for final in dict.fromkeys(finals.values()):
+            of_it = [order for order in live if finals.get(order.order_id) == final]
+            notes.append(f"released {_ids(of_it)} (all or nothing): {final}")
+        rest = [order for order in live if finals.get(order.order_id) != "gone"]
+        if rest:
+            notes.append(f"{len(rest)} of an all-or-nothing fleet cost money until released: call wait_until_ready")
+        left += rest
+        gone += [order.instance_id for order in live if order.instance_id is not None and order not in rest]
+    return Released(tuple(notes), frozenset(gone), tuple(left))
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOutcome:
+    """What became of a yes to several machines. `refused`: why how many did not come."""
+
+    agreed: int
+    live: tuple[Order, ...]
+    planned: int
+    unclear: int
+    released: int
+    refused: Mapping[str, int]
+    all_or_nothing: bool
+
+    @property
+    def cost(self) -> Rate:
+        """What those that run cost together now."""
+        return total([order.price for order in self.live])
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is sent, and what was sent is known."""
+        return not self.planned and not self.unclear
+
+    @property
+    def short(self) -> bool:
+        """Fewer than agreed."""
+        return len(self.live) < self.agreed
+
+
+def fleet_outcome(orders: Sequence[Order]) -> FleetOutcome | None:
+    """Of one plan's orders; None for a single machine, and where nothing was ordered."""
+    if not orders or orders[0].places == 1:
+        return None
+    replaced = {order.replaces for order in orders}
+    states = Counter(order.state for order in orders)
+    live = tuple(order for order in orders if order.live)
+    unclear = sum(states[state] for state in UNSETTLED)
+    given_back = [o for o in orders if o.state in GIVES_PLACE_BACK and o.order_id not in replaced]
+    refused = Counter(map(_why, given_back))
+    known = len(live) + states[OrderState.PLANNED] + unclear + states[OrderState.RELEASED] + len(given_back)
+    if orders[0].places > known:
+        refused["no fitting offer was left"] += orders[0].places - known
+    return FleetOutcome(
+        agreed=orders[0].places,
+        live=live,
+        planned=states[OrderState.PLANNED],
+        unclear=unclear,
+        released=states[OrderState.RELEASED],
+        refused=refused,
+        all_or_nothing=orders[0].fleet == "all_or_nothing",
+    )
+
+
+def _why(order: Order) -> str:
+    """Why an order rented nothing, the same for the one that was refused and those that were not sent after it."""
+    if order.state is OrderState.NOT_RENTED:
+        return "its create got no good answer, and no list shows it"
+    reason = order.reason or order.state
+    return CATALOGUE[reason].meaning if reason in CATALOGUE else clean(reason.partition("; ")[0], _WHY_CAP)
+
+
+def _ids(orders: Sequence[Order]) -> str:
+    return f"machine{'s' * (len(orders) > 1)} " + ", ".join(str(order.instance_id) for order in orders)
 
 
 async def short_fleets(deps: Deps, account_id: int) -> list[list[Order]]:
@@ -46,8 +143,3 @@ def _came(order: Order) -> bool:
     taken_back = order.reason in _TAKEN_BACK or (order.reason or "").startswith(NOT_AS_AGREED)
     seen = order.rented_price_per_hour is not None or order.reason == ON_REQUEST
     return order.state is OrderState.RELEASED and seen and not taken_back
-
-
-async def _release(deps: Deps, market: Market, order: Order) -> str:
-    final = await end_order(deps, market, order, reason=SHORT_FLEET)
-    return f"machine {order.instance_id} released (all or nothing): {final}"

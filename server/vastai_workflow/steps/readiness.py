@@ -12,6 +12,7 @@ from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import made_by
+from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome
 from vastai_workflow.steps.keys import ensure_instance_key
 from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
@@ -41,13 +42,16 @@ _NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 class Waited:
     """What this call saw last of each machine.
 
-    `open_orders` may have rented unseen; `planned`: an order that is still to be sent.
+    `open_orders` may have rented unseen; `planned`: an order that is still to be sent; `releasing`: a fleet that came
+    short is not released whole yet. `came_short`: a fleet of which this wait learned that not all of it came.
     """
 
     reports: tuple[Report, ...]
     open_orders: tuple[Order, ...]
     notes: tuple[str, ...]
     planned: Order | None = None
+    releasing: bool = False
+    came_short: FleetOutcome | None = None
 
     @property
     def settled(self) -> bool:
@@ -57,7 +61,9 @@ class Waited:
     @property
     def over(self) -> bool:
         """Nothing more will change by waiting."""
-        return self.settled and all(report.ready or report.failed or report.order is None for report in self.reports)
+        if self.releasing or not self.settled:
+            return False
+        return all(report.ready or report.failed or report.order is None for report in self.reports)
 
 
 async def wait_until_ready(
@@ -102,12 +108,13 @@ class _Wait:
         """The last look."""
         notes: tuple[str, ...] = ()
         self._orders = await self._orders_to_show()
+        unclear = {order.order_id for order in self._orders if order.state in UNSETTLED}
         while True:
             waited = await self._look()
             notes = tuple(dict.fromkeys((*notes, *waited.notes)))
             await self._tell()
             if waited.over or self._is_last_look:
-                return replace(waited, notes=notes)
+                return replace(waited, notes=notes, came_short=await self._came_short(unclear))
             await self._deps.clock.sleep(self._next_look - self._deps.clock.now())
 
     @property
@@ -117,14 +124,15 @@ class _Wait:
     async def _look(self) -> Waited:
         """One reading of the list and what follows from it. Machines are tried as their pages come."""
         self._tried.clear()
-        instances = await self._opened.market.instances(self._try)
+        market, account = self._opened.market, self._opened.account
+        listed = await market.instances(self._try)
         self._next_look = self._deps.clock.now() + LOOK_EVERY_S
-        settled = await settle_now(self._deps, self._opened.market, self._opened.account.id, instances)
+        settled = await settle_now(self._deps, market, account.id, listed, deadline=self._deadline)
+        by_id = {instance.id: instance for instance in listed if instance.id not in settled.ended}
         self._orders = await self._orders_to_show()
-        for instance in instances:
+        for instance in by_id.values():
             self._try(instance)
         await self._probes.rest(_PATIENCE_S)
-        by_id = {instance.id: instance for instance in instances}
         await self._give_keys(by_id)
         if self._is_last_look:
             await self._probes.rest(None)
@@ -132,7 +140,8 @@ class _Wait:
         self._reports = {report.instance_id: report for report in await self._all_reports(by_id)}
         planned = None if self._workflow_id is None else await self._still_planned(self._workflow_id)
         unsettled = tuple(order for order in self._orders if order.state in UNSETTLED)
-        return Waited(tuple(self._reports.values()), unsettled, settled.notes, planned)
+        releasing = any(order.order_id == short.order_id for order in self._orders for short in settled.short)
+        return Waited(tuple(self._reports.values()), unsettled, settled.notes, planned, releasing)
 
     def _try(self, instance: Instance) -> None:
         """Probe a machine of these orders, once a look."""
@@ -213,6 +222,16 @@ class _Wait:
         shown = UNSETTLED | {OrderState.RENTED, OrderState.RELEASED}
         mine = [order for order in orders if order.owner == self._caller.owner and order.state in shown]
         return tuple(order for order in mine if not ids or order.instance_id in ids)
+
+    async def _came_short(self, unclear: set[str]) -> FleetOutcome | None:
+        """The fleet of an order that was unclear at the start, and is known by now not to have rented."""
+        if self._workflow_id is None or not unclear:
+            return None
+        orders = await self._deps.store.orders(workflow_id=self._workflow_id)
+        lost = next((o for o in orders if o.order_id in unclear and o.state is OrderState.NOT_RENTED), None)
+        if lost is None:
+            return None
+        return fleet_outcome([order for order in orders if order.plan_id == lost.plan_id])
 
     async def _still_planned(self, workflow_id: str) -> Order | None:
         planned = await self._deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))

@@ -8,6 +8,7 @@ from vastai_workflow.domain.errors import ProviderError, Refusal
 from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleets import release_short_fleets, short_fleets
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.settle import Settled, settle
@@ -19,15 +20,24 @@ _LIST_S: Final = 60.0
 BY_HAND: Final = "closed by hand: the person saw no machine of it"
 
 
-async def settle_now(deps: Deps, market: Market, account_id: int, instances: Sequence[Instance]) -> Settled:
-    """Settle with this list, unless another call or process is renting for the account just now."""
+async def settle_now(
+    deps: Deps, market: Market, account_id: int, instances: Sequence[Instance], *, deadline: float | None = None
+) -> Settled:
+    """Settle with this list, unless another call or process is renting for the account just now.
+
+    Not long after the `deadline` (None: of a call that begins now) short fleets are left to the next call.
+    """
+    deadline = deps.clock.now() + CALL_BUDGET_S if deadline is None else deadline
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
             settled = await settle(deps, market, account_id, instances)
-            short = await release_short_fleets(deps, market, account_id)
-            if not settled.owed:
+            short = await release_short_fleets(deps, market, account_id, deadline)
+            if short.left:
+                deps.settled_accounts.pop(account_id, None)
+            elif not settled.owed:
                 deps.settled_accounts[account_id] = deps.clock.now()
-            return replace(settled, notes=(*settled.notes, *short))
+            notes, ended = (*settled.notes, *short.notes), settled.ended | short.gone
+            return replace(settled, notes=notes, ended=ended, short=short.left)
     except Refusal as busy:
         if busy.code != _BUSY:
             raise

@@ -35,13 +35,15 @@ from vastai_workflow.steps.releases import (
 class Settled:
     """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes.
 
-    `ended`: machines of the list that are gone since. `busy`: another call holds the account, nothing was looked at.
+    `ended`: machines of the list that are gone since. `short`: of fleets that came short, to be released.
+    `busy`: another call holds the account, nothing was looked at.
     """
 
     open_orders: tuple[Order, ...] = ()
     owed: tuple[Order, ...] = ()
     notes: tuple[str, ...] = ()
     ended: frozenset[int] = frozenset()
+    short: tuple[Order, ...] = ()
     busy: bool = False
 
 
@@ -82,7 +84,7 @@ async def _claim(work: Work, instance: Instance) -> None:
     elif order.instance_id == instance.id:
         if order.state is OrderState.RELEASED:
             await release_again(work, order, instance)
-    elif await _lacks_a_machine(work, order) and _may_be_its_own(order, instance):
+    elif not _is_to_end(order, instance) and await _lacks_a_machine(work, order) and _may_be_its_own(order, instance):
         work.orders[order_id] = await _adopt(work, order, instance)
     elif order.can_have_made(instance.start_date):
         await release_double(work, order, instance)
@@ -91,6 +93,11 @@ async def _claim(work: Work, instance: Instance) -> None:
             f"machine {instance.id} carries our order {order_id} and came at another time, most likely a copy: "
             "not ours, left alone. Ask the user"
         )
+
+
+def _is_to_end(order: Order, instance: Instance) -> bool:
+    """The end of the order's machine was asked for, and this one is of the same request: nobody waits for it."""
+    return order.final_state is not None and order.can_have_made(instance.start_date)
 
 
 async def _lacks_a_machine(work: Work, order: Order) -> bool:

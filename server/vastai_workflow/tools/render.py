@@ -11,6 +11,7 @@ from vastai_workflow.domain.plan import Outlook
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Confirmation, Workflow
 from vastai_workflow.steps.fleet_view import ActiveInstance, whose_words
+from vastai_workflow.steps.fleets import FleetOutcome
 from vastai_workflow.steps.inventory import USER
 from vastai_workflow.steps.status import Report
 from vastai_workflow.tools import results
@@ -152,6 +153,25 @@ def order_words(order: Order) -> str:
     machine = "" if order.instance_id is None else f", machine {order.instance_id}"
     reason = "" if order.reason is None else f" ({order.reason})"
     return f"{order.order_id}: {order.state}{machine} at {order.price}{reason}"
+
+
+def fleet_words(fleet: FleetOutcome) -> str:
+    """What became of a yes to several machines: what runs and costs, what did not come and why, and what to ask."""
+    cost = f", {fleet.cost} together" if fleet.live else ""
+    parts = [f"{len(fleet.live)} of {fleet.agreed} machines rented{cost}"]
+    parts += [f"{fleet.planned} still to be sent"] if fleet.planned else []
+    parts += [f"{fleet.unclear} may be rented (not known yet)"] if fleet.unclear else []
+    parts += [f"{fleet.released} came and ended"] if fleet.released else []
+    parts += [f"{number} did not come ({why})" for why, number in fleet.refused.items()]
+    return "; ".join(parts) + (f". {_short_words(fleet)}" if fleet.over and fleet.short else "")
+
+
+def _short_words(fleet: FleetOutcome) -> str:
+    if fleet.all_or_nothing:
+        return f"All or nothing was agreed: {'see what still runs' if fleet.live else 'nothing runs on'}."
+    if not fleet.live:
+        return "Nothing runs."
+    return "Best effort was agreed, so it runs on. Ask the user: keep it, or release it with destroy_instances?"
 
 
 def instance_row(report: Report) -> results.InstanceRow:

@@ -24,7 +24,7 @@ from vastai_workflow.tools.surface import (
 
 with on_first_use():
     from vastai_workflow.domain import ledger
-    from vastai_workflow.steps import create, ending, offers, readiness
+    from vastai_workflow.steps import create, ending, fleets, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
     from vastai_workflow.tools.app import view
@@ -98,7 +98,9 @@ async def create_instances(
         after = next_call("wait_until_ready", workflow_id=workflow_id)
     else:
         after = _another_try(workflow_id, spent=any(order.holds_place for order in made.orders))
-    notes = [*made.notes, *([made.stopped] if made.stopped else [])]
+    fleet = fleets.fleet_outcome(made.orders)
+    whole = [] if fleet is None else [render.fleet_words(fleet)]
+    notes = [*whole, *made.notes, *([made.stopped] if made.stopped else [])]
     result = results.CreatedResult(
         orders=[render.order_row(order) for order in made.orders], notes=notes, next_call=after
     )
@@ -134,7 +136,8 @@ async def wait_until_ready(
     elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
         after = _another_try(workflow_id, spent=bool(waited.reports))
     now = deps.clock.now()
-    notes = [*waited.notes, *(render.unsettled_words(order, now) for order in waited.open_orders)]
+    short = [] if waited.came_short is None else [render.fleet_words(waited.came_short)]
+    notes = [*short, *waited.notes, *(render.unsettled_words(order, now) for order in waited.open_orders)]
     result = results.Instances(
         instances=[render.instance_row(report) for report in waited.reports],
         settled=waited.settled,
@@ -144,6 +147,8 @@ async def wait_until_ready(
     lines = [render.instance_words(report) for report in waited.reports] or [
         "No machine of this workflow is on record."
     ]
+    if len(waited.reports) > 1:
+        lines.insert(0, readiness.stages(waited.reports))
     if failed:
         lines.append(
             f"Ask the user about {', '.join(map(str, failed))}: look at the logs, destroy, or try the next offer?"
