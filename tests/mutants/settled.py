@@ -201,6 +201,27 @@ MUTANTS: Final = (
         (f"{_SETTLING}::test_a_list_that_forgets_a_machine_and_shows_its_double_does_not_swap_the_two",),
     ),
     Mutant(
+        "an account that was settled once is never looked at again",
+        "server/vastai_workflow/steps/reconcile.py",
+        "    return all(moment <= settled_at for moment in shown_from if moment <= now)\n",
+        "    return True or bool(shown_from and now)\n",
+        (f"{_SETTLING}::test_a_second_machine_that_lists_show_after_the_wait_is_named_by_the_next_call_and_released",),
+    ),
+    Mutant(
+        "a second machine that may be in use is ended",
+        "server/vastai_workflow/steps/releases.py",
+        "    if may_be_in_use(instance.start_date, work.deps.clock.now()):\n",
+        "    if False:\n",
+        (f"{_SETTLING}::test_a_second_machine_that_is_found_after_hours_is_the_users_to_end_and_named_in_each_look",),
+    ),
+    Mutant(
+        "a second machine is shown without whose it is",
+        "server/vastai_workflow/steps/fleet_view.py",
+        '    Origin.OURS: " (made by a request of this server, beside the machine that it was to make)",\n',
+        "",
+        (f"{_SETTLING}::test_a_second_machine_that_is_found_after_hours_is_the_users_to_end_and_named_in_each_look",),
+    ),
+    Mutant(
         "a release that is not seen is forgotten",
         _SETTLE,
         "deps.settled_accounts.pop(account_id, None)",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, stack
+from tests.stack import Stack, stack, text_of
 from tests.tools.acts import arm, planned, states
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.ledger import OrderFacts, OrderState, marker
@@ -103,6 +103,43 @@ async def test_a_double_that_a_crash_left_is_named_at_once_and_released_by_the_w
             assert any("released: gone" in note for note in waited["notes"])
             assert again.running() == [machine]
             assert (await again.call("propose_fields"))["problem"] is None
+
+
+async def with_a_twin_that_lists_hide(s: Stack, hidden_s: float) -> tuple[str, int, int]:
+    """A machine that is ready, and a second one of its order that no list shows yet: workflow and both ids."""
+    arm(s, "double_effect", operation="create")
+    workflow_id, [machine] = await s.rented()
+    [twin] = {one.id for one in s.world.everything(s.world.account)} - {machine}
+    s.world.instances[twin].visible_at = s.clock.now() + hidden_s
+    waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=120)
+    assert waited["settled"]
+    assert waited["instances"][0]["readiness"] == "gpu_ok"
+    return workflow_id, machine, twin
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_second_machine_that_lists_show_after_the_wait_is_named_by_the_next_call_and_released() -> None:
+    async with stack() as s:
+        workflow_id, machine, twin = await with_a_twin_that_lists_hide(s, 50)
+        s.clock.advance(200)
+        seen = await s.call("preflight")
+        assert any(f"second machine {twin}" in note for note in seen["notes"])
+        assert (await s.call("propose_fields"))["problem"] == "unsettled_order"
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert any("released: gone" in note for note in waited["notes"])
+        assert s.running() == [machine]
+
+
+@pytest.mark.requirement("SETTLE-2")
+async def test_a_second_machine_that_is_found_after_hours_is_the_users_to_end_and_named_in_each_look() -> None:
+    async with stack() as s:
+        workflow_id, machine, twin = await with_a_twin_that_lists_hide(s, 50)
+        s.clock.advance(8 * 3600)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert any(f"{twin}" in note and "keep it or destroy it?" in note for note in waited["notes"])
+        assert s.running() == [machine, twin]
+        for tool in ("preflight", "propose_fields"):
+            assert "beside the machine that it was to make" in text_of(await s.client.call_tool(tool, {})), tool
 
 
 @pytest.mark.requirement("SETTLE-2")

@@ -20,6 +20,8 @@ class Origin(StrEnum):
     """Where a machine comes from, as far as its mark tells. Only `ours` is ever ended without being asked."""
 
     OURS = "ours"
+    """From one of our requests; more than was agreed where it is not the machine of its order."""
+
     COPIED_MARK = "copied mark"
     """Of an order on record that can't have made it: a template or a re-rent copied the mark."""
 
@@ -54,6 +56,7 @@ class ActiveInstance:
 
 
 _WHOSE: Final = {
+    Origin.OURS: " (made by a request of this server, beside the machine that it was to make)",
     Origin.ANOTHER_LEDGER: " (rented through another ledger of vastai-workflow: a colleague's, or one that was lost)",
     Origin.NOT_ON_RECORD: " (carries our mark, but this ledger has no such order: it is an older copy)",
     Origin.COPIED_MARK: " (carries a copy of our mark)",

@@ -27,7 +27,8 @@ async def settle_now(
 
     Not long after the `deadline` (None: of a call that begins now) short fleets are left to the next call.
     """
-    deadline = deps.clock.now() + CALL_BUDGET_S if deadline is None else deadline
+    began = deps.clock.now()
+    deadline = began + CALL_BUDGET_S if deadline is None else deadline
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
             settled = await settle(deps, market, account_id, instances)
@@ -35,7 +36,7 @@ async def settle_now(
             if short.left:
                 deps.settled_accounts.pop(account_id, None)
             elif not settled.owed:
-                deps.settled_accounts[account_id] = deps.clock.now()
+                deps.settled_accounts[account_id] = began
             notes, ended = (*settled.notes, *short.notes), settled.ended | short.gone
             return replace(settled, notes=notes, ended=ended, short=short.left)
     except Refusal as busy:
