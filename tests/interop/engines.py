@@ -124,17 +124,20 @@ class Engine:
             "ANSIBLE_NOCOLOR": "1",
             "LC_ALL": "C.UTF-8",
         }
-        done = subprocess.run(  # noqa: S603 - a program that was installed above
-            [str(self.programs / command[0]), *command[1:]],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        printed, told = self.home / "printed", self.home / "told"
+        # into files: a pipe is read until everything that the program left running has closed it
+        with printed.open("wb") as out, told.open("wb") as err:
+            done = subprocess.run(  # noqa: S603 - a program that was installed above
+                [str(self.programs / command[0]), *command[1:]],
+                env=environment,
+                check=False,
+                timeout=TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        assert done.returncode == 0, printed.read_text("utf-8") + told.read_text("utf-8")
+        return printed.read_text("utf-8")
 
     def reads(
         self, script: str, *files: Path, command: str = "", ssh_config: Path | str = "none"

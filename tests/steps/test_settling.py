@@ -437,6 +437,7 @@ async def test_the_double_of_a_machine_that_was_to_be_destroyed_does_not_take_it
 async def test_a_release_that_is_not_seen_yet_stays_a_problem_until_it_is() -> None:
     async with stack() as s:
         workflow_id, [machine] = await s.rented()
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
         copied(s, s.world.instances[machine].env)
         arm(s, "destroy_ignored", operation="destroy", times=30)
         waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
