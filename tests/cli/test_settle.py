@@ -1,15 +1,17 @@
 """`settle`: what it says of each order, its exit code, and that only a person at a terminal closes one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.terminal import environment, piped, typed
 from tests.stack import Stack, stack
-from tests.tools.acts import arm, planned
+from tests.tools.acts import arm, planned, writes
 from vastai_workflow.cli.clock import SystemClock
 from vastai_workflow.cli.settle import settle_all
+from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.store.sqlite import SqliteStore
 
@@ -83,6 +85,32 @@ async def test_a_release_that_is_not_seen_and_an_account_that_is_held_are_1(caps
         arm(s, "destroy_ignored", operation="destroy", times=30)
         assert await settle_all(s.deps) == 1
         assert capsys.readouterr().out.count("not settled yet: run this again") == 2
+
+
+@pytest.mark.requirement("SETTLE-7")
+@pytest.mark.parametrize("what", ["a second machine", "a short fleet", "a machine that is not as agreed"])
+async def test_read_only_it_sends_nothing_and_says_what_is_to_be_released(
+    what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stack() as s:
+        if what == "a second machine":
+            arm(s, "double_effect", operation="create")
+        if what == "a short fleet":
+            arm(s, "drop_request", operation="create", nth=2)
+        if what == "a machine that is not as agreed":
+            arm(s, "other_gpu")
+            arm(s, "drop_reply", operation="create")
+        fleet = {"count": 2, "fleet": "all_or_nothing"} if what == "a short fleet" else {}
+        await s.call("create_instances", **await planned(s, **fleet))
+        s.clock.advance(200)
+        sent, ran = dict(writes(s)), s.running()
+        assert await settle_all(replace(s.deps, caps=Caps(read_only=True))) == 1
+        assert dict(writes(s)) == sent
+        said = capsys.readouterr().out
+        assert "to be released" in said or "runs without its fleet" in said
+        assert "read only: nothing was sent" in said
+        assert await settle_all(s.deps) == 0
+        assert len(s.running()) < len(ran)
 
 
 @pytest.mark.requirement("SETTLE-4")

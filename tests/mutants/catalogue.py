@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants import agreed, answered, asked, ended, recorded, sent, settled
+from tests.mutants import agreed, answered, asked, ended, recorded, sent, settled, told
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -13,4 +13,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *settled.MUTANTS,
     *ended.MUTANTS,
     *recorded.MUTANTS,
+    *told.MUTANTS,
 )

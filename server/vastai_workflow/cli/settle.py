@@ -66,6 +66,9 @@ async def _settle_account(deps: "Deps", account_id: int, source: str) -> int:
         return await _told_blind(deps, account_id)
     for note in settled.notes:
         tell(f"account {account_id}: {note}")
+    if settled.owed and deps.caps.read_only:
+        tell(f"account {account_id}: read only: nothing was sent; run this where it may write")
+        return UNKNOWN
     if settled.busy or settled.owed:
         tell(f"account {account_id}: not settled yet: run this again")
         return UNKNOWN

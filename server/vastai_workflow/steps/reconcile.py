@@ -25,12 +25,15 @@ async def settle_now(
 ) -> Settled:
     """Settle with this list, unless another call or process is renting for the account just now.
 
-    Not long after the `deadline` (None: of a call that begins now) short fleets are left to the next call.
+    Read only it sends nothing, and says what is to be released. Not long after the `deadline` (None: of a call that
+    begins now) short fleets are left to the next call.
     """
     began = deps.clock.now()
     deadline = began + CALL_BUDGET_S if deadline is None else deadline
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
+            if deps.caps.read_only:
+                return await _looked_at(deps, market, account_id, instances)
             settled = await settle(deps, market, account_id, instances)
             short = await release_short_fleets(deps, market, account_id, deadline)
             if short.left:
@@ -61,10 +64,7 @@ async def settle_on_first_use(
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
             listed = await market.instances() if instances is None else instances
-            settled = await settle(deps, market, account_id, listed, may_end=False)
-            short = [order for orders in await short_fleets(deps, account_id) for order in orders]
-            told = (f"machine {o.instance_id} runs without its fleet: call wait_until_ready" for o in short)
-            settled = replace(settled, owed=(*settled.owed, *short), notes=(*settled.notes, *told))
+            settled = await _looked_at(deps, market, account_id, listed)
     except ProviderError as error:
         return Settled(notes=(f"what an earlier run left could not be looked at: {error.message}",))
     except Refusal as busy:
@@ -74,6 +74,14 @@ async def settle_on_first_use(
     if not settled.owed:
         deps.settled_accounts[account_id] = began
     return settled
+
+
+async def _looked_at(deps: Deps, market: Market, account_id: int, instances: Sequence[Instance]) -> Settled:
+    """Bring the ledger up to date and send nothing; what is to be released is said."""
+    settled = await settle(deps, market, account_id, instances, may_end=False)
+    short = [order for orders in await short_fleets(deps, account_id) for order in orders]
+    told = (f"machine {o.instance_id} runs without its fleet: call wait_until_ready" for o in short)
+    return replace(settled, owed=(*settled.owed, *short), notes=(*settled.notes, *told))
 
 
 def _seen_since(settled_at: float | None, orders: Sequence[Order], now: float) -> bool:
