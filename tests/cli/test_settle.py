@@ -128,6 +128,39 @@ async def test_another_accounts_key_settles_nothing(capsys: pytest.CaptureFixtur
         assert states == {order.order_id: OrderState.NOT_RENTED, "o_other": OrderState.UNKNOWN}
 
 
+@pytest.mark.parametrize("gone", ["missing", "revoked", "of another account"])
+@pytest.mark.requirement("SETTLE-8")
+async def test_where_the_newest_key_of_an_account_does_not_work_an_older_one_settles(
+    gone: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with stack() as s:
+        await no_answer(s)
+        [order] = await s.deps.store.orders()
+        newest = {"order_id": "o_newest", "key_source": "env:NEWEST", "state": OrderState.REFUSED}
+        await s.deps.store.add_orders([order.model_copy(update=newest)])
+        if gone == "revoked":
+            s.environment["NEWEST"] = "x" * 64
+        if gone == "of another account":
+            s.environment["NEWEST"] = next(iter(s.world.add_account("other").keys))
+        s.clock.advance(121)
+        assert await settle_all(s.deps) == 0
+        assert capsys.readouterr().out == f"account {order.account_id}: settled\n"
+        assert {item.state for item in await s.deps.store.orders()} == {OrderState.NOT_RENTED, OrderState.REFUSED}
+
+
+@pytest.mark.requirement("SETTLE-8")
+async def test_where_no_key_of_an_account_works_each_is_told_with_why(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stack() as s:
+        await no_answer(s)
+        [order] = await s.deps.store.orders()
+        newest = {"order_id": "o_newest", "key_source": "env:NEWEST", "state": OrderState.REFUSED}
+        await s.deps.store.add_orders([order.model_copy(update=newest)])
+        s.environment["VAST_API_KEY"] = "x" * 64
+        assert await settle_all(s.deps) == 1
+        said = capsys.readouterr().out
+        assert said.index("env:NEWEST") < said.index("env:VAST_API_KEY") < said.index("settle --not-rented o_")
+
+
 async def ledger_with_an_unknown_order(folder: Path, *, age_s: float = 1000.0) -> str:
     """A ledger on disk with an order whose create got no answer; answers its id."""
     async with stack() as s:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from vastai_workflow.domain.errors import WorkflowError
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 SETTLED: Final = 0
 UNKNOWN: Final = 1
+
+_ANOTHER_KEY_MAY_WORK: Final = frozenset(
+    {"key_missing", "key_file_refused", "key_rejected", "scope_missing", "two_factor", "account_changed"}
+)
+"""Codes of a key that is not there, or not good any more; whatever else fails does so with each key."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +53,34 @@ async def settle_all(deps: "Deps") -> int:
     """Settle every account that the ledger knows; each is told, with what to do about what is left."""
     from vastai_workflow.cli.terminal import tell  # noqa: PLC0415 # with the others
 
-    sources = {order.account_id: order.key_source for order in await deps.store.orders()}
+    sources: dict[int, dict[str, None]] = {}
+    for order in reversed(await deps.store.orders()):
+        sources.setdefault(order.account_id, {})[order.key_source] = None
     if not sources:
         tell("settled: this ledger has no orders")
     code = SETTLED
-    for account_id, source in sources.items():
-        code = max(code, await _settle_account(deps, account_id, source))
+    for account_id, newest_first in sources.items():
+        code = max(code, await _settle_account(deps, account_id, tuple(newest_first)))
     return code
 
 
-async def _settle_account(deps: "Deps", account_id: int, source: str) -> int:
+async def _settle_account(deps: "Deps", account_id: int, sources: Sequence[str]) -> int:
+    """With the first of these key sources that works."""
     from vastai_workflow.cli.terminal import tell  # noqa: PLC0415 # with the others
 
-    try:
-        settled = await _looked(deps, account_id, source)
-    except WorkflowError as error:
-        tell(f"account {account_id}: can't be looked at: {error.sentence}")
+    settled: Settled | None = None
+    failed: list[str] = []
+    for source in sources:
+        try:
+            settled = await _looked(deps, account_id, source)
+            break
+        except WorkflowError as error:
+            failed.append(f"account {account_id}: can't be looked at with {source}: {error.sentence}")
+            if error.code not in _ANOTHER_KEY_MAY_WORK:
+                break
+    if settled is None:
+        for line in failed:
+            tell(line)
         return await _told_blind(deps, account_id)
     for note in settled.notes:
         tell(f"account {account_id}: {note}")
