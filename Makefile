@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help check format docs soak replay bench mutants api-drift constraints ci
+.PHONY: help check format docs soak replay bench mutants transcripts api-drift constraints ci
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ bench: ## the figures: tokens, calls, start-up, overhead, from rented to ready
 
 mutants: ## break the rules one by one; a test has to notice each
 	$(PYTHON) -m tests.mutants
+
+transcripts: ## the same create in five clients, as what was said
+	$(PYTHON) -m tests.interop.transcripts
 
 api-drift: ## what the newest official client calls that is not on record
 	$(PYTHON) -m tests.interop.api_drift

@@ -14,6 +14,9 @@ WITH_OUTPUT_ELSEWHERE = (
     "import os, sys; to = int(sys.argv[1]); os.login_tty(0); os.dup2(to, 1); os.dup2(to, 2);"
     " os.execv(sys.argv[2], sys.argv[2:])"
 )
+PROMPT = b": "
+"""What stands last where a person is asked."""
+
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -39,11 +42,12 @@ def typed(command: Sequence[str], answer: str, around: Mapping[str, str]) -> tup
         stderr=terminal,
     ) as process:
         os.close(terminal)
-        os.write(person, f"{answer}\n".encode())
-        said = b""
+        said, left = b"", [f"{answer}\n".encode()]
         try:
             while chunk := os.read(person, 4096):
                 said += chunk
+                if left and said.endswith(PROMPT):
+                    os.write(person, left.pop())
         except OSError:  # Linux says EIO when the other end has closed
             pass
         os.close(person)
