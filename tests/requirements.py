@@ -43,6 +43,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",
     "PURPOSE-3": "Our own machines are stopped, rebooted and destroyed at once; the agreed key is attached freely.",
+    "PURPOSE-4": "A machine of an order without a clear answer is ours by its mark: ended at once, with its cost.",
     # The person's own yes
     "ASK-1": "Where the client can ask its user, confirm_fields does, for every purpose; nobody is asked twice.",
     "ASK-2": "The question shows all that is agreed and nothing secret.",

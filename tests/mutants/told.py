@@ -4,9 +4,11 @@ from typing import Final
 
 from tests.mutants.runner import Mutant
 
+_ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
 _CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 
+_OURS: Final = "tests/tools/test_ends_of_ours.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
@@ -23,5 +25,28 @@ MUTANTS: Final = (
         "            if error.code not in _ANOTHER_KEY_MAY_WORK:\n",
         "            if error.code:\n",
         (f"{_SETTLE}::test_where_the_newest_key_of_an_account_does_not_work_an_older_one_settles",),
+    ),
+    Mutant(
+        "an unknown order's machine is a stranger's",
+        _ADOPTION,
+        "    if not await _made_unseen(deps, account_id, named):\n",
+        "    if not named or named:\n",
+        (f"{_OURS}::test_the_machine_of_an_unknown_order_is_ended_at_once_as_ours_and_on_record_with_its_cost",),
+    ),
+    Mutant(
+        "any copy of an unknown order's mark is ours to end",
+        _ADOPTION,
+        "order.order_id == mark and order.can_have_made(instance.start_date)",
+        "order.order_id == mark",
+        (f"{_OURS}::test_a_copy_of_an_unknown_orders_mark_is_no_proof_that_it_is_ours",),
+    ),
+    Mutant(
+        "a machine is adopted while another call rents",
+        _ADOPTION,
+        "    async with deps.store.account_lock(account_id):\n",
+        "    if True:\n",
+        (
+            f"{_OURS}::test_while_another_call_rents_an_unknown_orders_machine_is_asked_for_again_not_called_a_strangers",
+        ),
     ),
 )

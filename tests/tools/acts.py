@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.stack import Stack
+from vastai_workflow.domain.ledger import Order
 from vastai_workflow.simulator.app import simulator_of
 from vastai_workflow.simulator.faults import Fault
 from vastai_workflow.simulator.renting import rent
@@ -65,6 +66,30 @@ async def follow(s: Stack, refusal: Mapping[str, Any]) -> dict[str, Any]:
     """Make the call that a refusal points to."""
     after = refusal["next_call"]
     return await s.call(after["tool"], **after["arguments"])
+
+
+async def looked_at_before(s: Stack) -> None:
+    """An earlier order is settled, so that no first look finds the next one's machine."""
+    _, machines = await s.ready()
+    await s.call("destroy_instances", instance_ids=machines)
+    s.clock.advance(300)
+    await s.call("instance_status")
+
+
+async def last_order(s: Stack) -> Order:
+    """The newest on record."""
+    return (await s.deps.store.orders())[-1]
+
+
+async def unclear(s: Stack) -> int:
+    """The machine of an order whose create got no clear answer, and that nobody settled since."""
+    await looked_at_before(s)
+    arm(s, "drop_reply", operation="create")
+    assert states(await s.call("create_instances", **await planned(s))) == ["unknown"]
+    s.clock.advance(60)
+    s.world.settle()
+    [machine] = s.running()
+    return machine
 
 
 def states(made: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from vastai_workflow.domain.lifecycle import State
 from vastai_workflow.domain.money import Usd
 from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.accounts import open_market
+from vastai_workflow.steps.adoption import adopt
 from vastai_workflow.steps.audit import on_request
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ending import (
@@ -47,10 +48,11 @@ async def destroy_instances(
     ids = tuple(dict.fromkeys(instance_ids))
     try:
         opened = await open_market(deps, caller, workflow_id, ids)
-        seen = await with_orders(deps, opened.account.id, await opened.market.instances())
+        listed = await opened.market.instances()
     except ProviderError as error:
         return tuple(End(i, "unknown", reason=f"nothing was sent: {error.message} ({error.code})") for i in ids)
-    active = {item.instance.id: item for item in seen}
+    await adopt(deps, opened.account.id, [item for item in listed if item.id in ids])
+    active = {item.instance.id: item for item in await with_orders(deps, opened.account.id, listed)}
     strangers = tuple(i for i in ids if i in active and not active[i].ours)
     if strangers:
         again = call("destroy_instances", instance_ids=list(ids), workflow_id=workflow_id)

@@ -1,0 +1,64 @@
+"""The end of our own machines where an order got no clear answer: at once, and on record."""
+
+import pytest
+
+from tests.stack import stack
+from tests.tools.acts import arm, last_order, looked_at_before, planned, stranger, unclear
+from vastai_workflow.domain.ledger import OrderState
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_the_machine_of_an_unknown_order_is_ended_at_once_as_ours_and_on_record_with_its_cost() -> None:
+    async with stack() as s:
+        machine = await unclear(s)
+        [end] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
+        assert end["final_state"] == "gone"
+        assert end["cost_usd"] > 0
+        assert s.running() == []
+        order = await last_order(s)
+        assert (order.state, order.instance_id) == (OrderState.RELEASED, machine)
+        assert order.cost_usd is not None
+        assert order.cost_usd > 0
+        status = await s.call("instance_status", instance_ids=[machine])
+        assert (status["settled"], status["instances"][0]["readiness"]) == (True, "gone")
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_a_machine_that_shows_up_after_its_order_was_given_up_is_ended_at_once_as_ours() -> None:
+    async with stack() as s:
+        await looked_at_before(s)
+        arm(s, "late_effect", operation="create", seconds=150.0)
+        create = await planned(s)
+        await s.call("create_instances", **create)
+        s.clock.advance(70)
+        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
+        assert waited["settled"]
+        s.clock.advance(25)
+        s.world.settle()
+        [machine] = s.running()
+        [end] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
+        assert end["final_state"] == "gone"
+        assert (await last_order(s)).state is OrderState.RELEASED
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_a_copy_of_an_unknown_orders_mark_is_no_proof_that_it_is_ours() -> None:
+    async with stack() as s:
+        machine = await unclear(s)
+        mark = s.world.instances[machine].env["VASTAI_WORKFLOW_ORDER"]
+        s.clock.advance(3600)
+        copy = stranger(s, env={"VASTAI_WORKFLOW_ORDER": mark})
+        refusal = await s.refusal("destroy_instances", instance_ids=[copy])
+        assert refusal["code"] == "purpose_not_confirmed"
+        assert s.running() == [machine, copy]
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_while_another_call_rents_an_unknown_orders_machine_is_asked_for_again_not_called_a_strangers() -> None:
+    async with stack() as s:
+        machine = await unclear(s)
+        order = await last_order(s)
+        async with s.deps.store.account_lock(order.account_id):
+            assert (await s.refusal("destroy_instances", instance_ids=[machine]))["code"] == "account_busy"
+        [end] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
+        assert end["final_state"] == "gone"
