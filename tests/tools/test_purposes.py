@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import ERAS, Era, Stack, stack
+from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import follow, stranger, writes
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.money import Rate
@@ -63,6 +63,39 @@ async def test_without_its_own_yes_nothing_is_sent_and_with_it_it_works_once(
         after = dict(writes(s))
         assert (await s.refusal(tool, **call))["code"] == "confirmation_spent"
         assert writes(s) == after
+
+
+@pytest.mark.requirement("PURPOSE-1")
+@pytest.mark.parametrize("era", ERAS)
+@each_case
+async def test_a_yes_of_its_own_leads_to_the_call_that_it_is_for_also_when_it_is_told_twice(
+    prepare: Any, tool: str, extra: dict[str, Any], purpose: str, era: Era
+) -> None:
+    async with stack(era=era) as s:
+        _, machine = await prepare(s)
+        call = {"instance_ids": [machine], **extra}
+        refusal = await s.refusal(tool, **call)
+        for _ in range(2):
+            told = await s.client.call_tool("confirm_fields", refusal["next_call"]["arguments"])
+            assert told.structured_content is not None
+            assert told.structured_content["confirmation"]["purpose"] == purpose
+            assert told.structured_content["next_call"] == {"tool": tool, "arguments": call}
+            assert f"Next: {tool}(instance_ids=[{machine}]" in text_of(told)
+
+
+@pytest.mark.requirement("PURPOSE-2")
+@pytest.mark.parametrize(
+    ("purpose", "leads_to"), [("start", "start_instances"), ("recycle", "restart_instances"), ("end", None)]
+)
+async def test_a_yes_to_nothing_is_told_which_call_asks(purpose: str, leads_to: str | None) -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        refusal = await s.refusal(
+            "confirm_fields", workflow_id=workflow_id, purpose=purpose, instance_ids=[machine], digest="0" * 16
+        )
+        assert (refusal["next_call"] or {}).get("tool") == leads_to
+        if leads_to is not None:
+            assert refusal["next_call"]["arguments"]["instance_ids"] == [machine]
 
 
 @pytest.mark.requirement("PURPOSE-1")

@@ -52,6 +52,7 @@ class Confirmation(_Value):
     """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call.
 
     A `rent` keeps what was agreed, `values` and `ssh_key`: the create's body is built from these, not from the draft.
+    Any other keeps the call that it is for, `again`.
     """
 
     confirmation_id: str
@@ -68,6 +69,7 @@ class Confirmation(_Value):
     acknowledged: tuple[int, ...] = ()
     values: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     ssh_key: ChosenKey | None = None
+    again: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     spent_at: float | None = None
 
     def open_at(self, now: float) -> bool:

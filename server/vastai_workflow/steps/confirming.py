@@ -117,7 +117,7 @@ def _check_meant(deps: Deps, caller: Caller, workflow: Workflow, told: Told, que
 
 def _nothing_to_ask(workflow: Workflow, told: Told) -> Refusal:
     if told.purpose is not Purpose.RENT:
-        return not_asked(told.purpose, told.digest)
+        return not_asked(told.purpose, told.digest, told.instance_ids)
     if needed := fields.still_needed(workflow.values):
         again = call("propose_fields", workflow_id=workflow.workflow_id)
         return Refusal("not_confirmed", f"needed first: {', '.join(needed)}", missing=needed, next_call=again)
@@ -322,7 +322,7 @@ async def _relayed_purpose(deps: Deps, caller: Caller, told: Told) -> Proposal:
             return current  # the same yes told twice
         question = None if told.digest is None else _meant(current, told, ())
         if question is None or not question.open_at(deps.clock.now()):
-            raise not_asked(told.purpose, told.digest)
+            raise not_asked(told.purpose, told.digest, told.instance_ids)
         require_relayed(deps, caller, current, question.marks)
         made.append(yes_to(deps, question, caller.relayed))
         return current.answered(question.code).agreed(made[-1])

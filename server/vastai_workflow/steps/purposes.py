@@ -1,11 +1,12 @@
 """A yes of its own for start, recycle, a new SSH key, and the end of machines that are not ours."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from vastai_workflow.domain import fields
 from vastai_workflow.domain.asking import ceiling_answer, fingerprint_answer
-from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.gate import Facts, first_refusal
 from vastai_workflow.domain.money import ZERO, Rate
 from vastai_workflow.domain.untrusted import clean
@@ -13,6 +14,12 @@ from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, F
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.asking import named, refusal_that_asks
 from vastai_workflow.steps.deps import Caller, Deps
+
+_ASKS: Final[Mapping[Purpose, tuple[str, Mapping[str, str]]]] = {
+    Purpose.START: ("start_instances", {}),
+    Purpose.RECYCLE: ("restart_instances", {"mode": "recycle"}),
+}
+"""The call that asks for a yes, where the purpose and the machines say all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +91,19 @@ def yes_to(deps: Deps, question: Question, by: str) -> Confirmation:
         ceiling_per_hour=question.ceiling_per_hour,
         instance_ids=question.instance_ids,
         detail=question.detail,
+        again=question.again,
     )
 
 
-def not_asked(purpose: Purpose, digest: str | None) -> Refusal:
-    """A yes to nothing that was asked."""
-    return Refusal("digest_mismatch", f"got a yes to {purpose} {clean(str(digest), 40)!r}, which was not asked here")
+def not_asked(purpose: Purpose, digest: str | None, instance_ids: Sequence[int] = ()) -> Refusal:
+    """A yes to nothing that was asked: the tool that needs it puts the question."""
+    tool, given = _ASKS.get(purpose, ("", {}))
+    return Refusal(
+        "digest_mismatch",
+        f"got a yes to {purpose} {clean(str(digest), 40)!r}, which was not asked here",
+        next_step=f"call {tool or 'the tool that it is for'}: it asks, and names the digest",
+        next_call=call(tool, instance_ids=list(instance_ids), **given) if tool and instance_ids else None,
+    )
 
 
 async def _given(

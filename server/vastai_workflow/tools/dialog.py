@@ -154,7 +154,7 @@ def _confirmed(
     again: "Mapping[str, Any] | None" = None,
 ) -> CallToolResult:
     if told.purpose is not record.Purpose.RENT and proposal.confirmation is not None:
-        return _agreed(proposal.workflow, proposal.confirmation, again)
+        return _agreed(proposal.workflow, proposal.confirmation)
     workflow, confirmation, look = proposal.workflow, proposal.confirmation, proposal.look
     looked = look is not None or proposal.problem is not None
     questions = _questions(deps, caller, proposal) if looked else []
@@ -180,8 +180,8 @@ def _confirmed(
     return answer(head + _ask(questions) + in_words(after), result)
 
 
-def _agreed(workflow: "Workflow", confirmation: "Confirmation", again: "Mapping[str, Any] | None") -> CallToolResult:
-    after = None if again is None else NextCall(**again)
+def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResult:
+    after = NextCall(**confirmation.again) if confirmation.again else None
     result = results.Confirmed(
         workflow_id=workflow.workflow_id,
         confirmed=[],
@@ -196,7 +196,7 @@ def _agreed(workflow: "Workflow", confirmation: "Confirmation", again: "Mapping[
     )
     ids = ", ".join(map(str, confirmation.instance_ids))
     what = confirmation.detail if confirmation.purpose is record.Purpose.END else confirmation.purpose
-    return answer(f"Agreed for 30 minutes: {what} {ids}. Repeat the refused call now." + in_words(after), result)
+    return answer(f"Agreed for 30 minutes, for one call: {what} {ids}.{in_words(after)}", result)
 
 
 def _questions(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> list[str]:
