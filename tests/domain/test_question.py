@@ -10,7 +10,7 @@ from vastai_workflow.domain import fields
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import ZERO, Rate, Usd
 from vastai_workflow.domain.plan import Outlook, outlook
-from vastai_workflow.domain.question import rent_question, what
+from vastai_workflow.domain.question import end_question, recycle_question, rent_question, start_question, what
 
 SECRET = "hf_s3cr3t_value"
 OFFER = an_offer(down_price_per_gb=Usd.of("0.02"))
@@ -66,6 +66,23 @@ def test_what_runs_already_is_named_and_counted(count: int, makes: int) -> None:
     question = asked(active=RUNS, count=count)
     assert f"Running already: {RUNS[0]}; {RUNS[1]}. Keep, stop or destroy?" in question
     assert question.endswith(f"2 run already, this makes {makes}.")
+
+
+def test_one_machine_is_told_as_one_and_several_as_several() -> None:
+    one, two = end_question("destroy", ["7 ('a')"]), end_question("destroy", ["7 ('a')", "8 ('b')"])
+    assert one == "Destroy 7 ('a')? This server did not rent it; its data is lost."
+    assert two == "Destroy 7 ('a'), 8 ('b')? This server did not rent them; their data is lost."
+    assert end_question("stop", ["7 ('a')"]) == "Stop 7 ('a')? This server did not rent it."
+    assert recycle_question([7]) == "Recycle 7? The data in its container is lost."
+    assert recycle_question([7, 8]) == "Recycle 7, 8? The data in their containers is lost."
+    assert "1 runs already, this makes 3." in asked(active=RUNS[:1], count=2)
+
+
+def test_a_start_is_told_with_what_it_costs_and_how_long_the_balance_lasts_beside_the_rest() -> None:
+    question = start_question([7, 8], Rate.of("0.50"), 3, Usd.of(10), Rate.of("1.00"))
+    said = "Start 7, 8 at $0.50/h in all ($12.00 a day)? Traffic is extra. Balance $10.00 lasts 10 h. 3 run already."
+    assert question == said
+    assert start_question([7], Rate.of("0"), 1, Usd.of(1), Rate.of("0")).endswith("Balance $1.00. 1 runs already.")
 
 
 def test_where_nothing_runs_nothing_is_said_of_it() -> None:

@@ -69,7 +69,7 @@ async def test_the_question_shows_all_that_is_agreed_and_no_secret(era: Era) -> 
             f"{Rate.of(outlook['total_per_hour'])} in all ({Usd.of(outlook['per_day'])} a day)",
             f"never above ${value_of(proposal, 'max_price_per_hour'):.2f}/h each",
             *("Traffic is extra ($0.0", "Balance $24.99 lasts", "SHA256:", "'job-7'", "HF_TOKEN"),
-            *(f"{other} 'mine' at $", "1 run already, this makes 3", "(question "),
+            *(f"{other} 'mine' at $", "1 runs already, this makes 3", "(question "),
         ):
             assert said in question
         assert "hf_sesame" not in question

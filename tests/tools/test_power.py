@@ -1,9 +1,11 @@
 """Start, stop, restart: what was seen afterwards is what is told."""
 
+import re
+
 import pytest
 
 from tests.stack import Stack, stack
-from tests.tools.acts import arm, follow
+from tests.tools.acts import arm, follow, stranger
 
 
 async def start(s: Stack, *machines: int) -> list[dict[str, object]]:
@@ -63,6 +65,20 @@ async def test_a_start_with_a_lost_reply_is_sent_once_and_looked_at() -> None:
         [row] = await start(s, machine)
         assert "unknown_effect" in str(row["reason"])
         assert s.world.requests["start"] == 1
+
+
+@pytest.mark.requirement("ASK-2")
+async def test_the_question_of_a_start_counts_what_else_costs_into_how_long_the_balance_lasts() -> None:
+    async with stack() as s:
+        other = stranger(s)
+        _, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        refusal = await s.refusal("start_instances", instance_ids=[machine])
+        shown = await s.call("preflight")
+        prices = {row["instance_id"]: row["price_per_hour"] for row in shown["active"]}
+        said = re.search(r"at \$([\d.]+)/h in all .* lasts (\d+) h\. 1 runs already\.", refusal["ask_user"])
+        assert said is not None
+        assert int(said[2]) == round(shown["credit"] / (prices[other] + float(said[1])))
 
 
 async def test_a_machine_that_runs_is_not_started_again() -> None:

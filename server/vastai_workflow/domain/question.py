@@ -1,6 +1,7 @@
 """The question to the user, as a text: what is rented, what it costs, what runs already."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, POLICIES, shown
@@ -22,7 +23,7 @@ def rent_question(
         f"Rent {what(workflow)}?",
         f"Now {outlook.price} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
         f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
-        f"Balance {account.credit}{_runway(outlook)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
+        f"Balance {account.credit}{_lasts(outlook.runway_h)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
         *_inside(values),
         *_key(values["api_key_source"]),
     ]
@@ -30,7 +31,7 @@ def rent_question(
         count = values["count"]
         lines.append(
             f"Running already: {'; '.join(active)}. Keep, stop or destroy? "
-            f"{len(active)} run already, this makes {len(active) + count}."
+            f"{_running(len(active))}, this makes {len(active) + count}."
         )
     return " ".join(lines)
 
@@ -44,8 +45,29 @@ def keep_question(machines: Sequence[str], running: int, count: int) -> str:
     """Machines, in words, that were found running after the yes to rent. `running`: all that do."""
     return (
         f"Running too, and not in the question that was agreed to: {'; '.join(machines)}. Keep, and rent all the same? "
-        f"{running} run already, this makes {running + count}. To stop or destroy one of them first, decline."
+        f"{_running(running)}, this makes {running + count}. To stop or destroy one of them first, decline."
     )
+
+
+def start_question(instance_ids: Sequence[int], together: Rate, running: int, credit: Usd, burning: Rate) -> str:
+    """Machines that bill again. `together`: what they cost; `burning`: that, with all else that costs, in $/h."""
+    return (
+        f"Start {_listed(instance_ids)} at {together} in all ({Usd(together.per_hour * 24)} a day)? "
+        f"Traffic is extra. Balance {credit}{_lasts(credit / burning)}. {_running(running)}."
+    )
+
+
+def recycle_question(instance_ids: Sequence[int]) -> str:
+    """New containers in place of the old ones."""
+    inside = "its container" if len(instance_ids) == 1 else "their containers"
+    return f"Recycle {_listed(instance_ids)}? The data in {inside} is lost."
+
+
+def end_question(verb: str, machines: Sequence[str]) -> str:
+    """Stop, reboot or destroy what this server did not rent. `machines`: each in words."""
+    them, their = ("it", "its") if len(machines) == 1 else ("them", "their")
+    lost = f"; {their} data is lost" if verb == "destroy" else ""
+    return f"{verb.capitalize()} {', '.join(machines)}? This server did not rent {them}{lost}."
 
 
 def what(workflow: Workflow) -> str:
@@ -94,6 +116,13 @@ def _interruptible(values: Mapping[str, Any]) -> str:
     return "interruptible" if bid is None else f"interruptible at a bid of {Rate.of(bid)}"
 
 
-def _runway(outlook: Outlook) -> str:
-    finite = outlook.runway_h is not None and outlook.runway_h.is_finite()
-    return f" lasts {outlook.runway_h:.0f} h" if finite else ""
+def _lasts(runway_h: Decimal | None) -> str:
+    return "" if runway_h is None or not runway_h.is_finite() else f" lasts {runway_h:.0f} h"
+
+
+def _running(count: int) -> str:
+    return f"{count} {'runs' if count == 1 else 'run'} already"
+
+
+def _listed(instance_ids: Sequence[int]) -> str:
+    return ", ".join(map(str, instance_ids))

@@ -8,6 +8,7 @@ from vastai_workflow.domain.errors import ProviderError, call
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.lifecycle import State
 from vastai_workflow.domain.money import Usd
+from vastai_workflow.domain.question import end_question
 from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.adoption import adopt
@@ -96,6 +97,5 @@ async def _told(deps: Deps, target: Target, look: Look | None) -> End:
 
 
 def _intent(strangers: tuple[int, ...], active: dict[int, ActiveInstance], again: dict[str, Any]) -> Intent:
-    named = ", ".join(f"{i} ({active[i].label!r}, {active[i].burn})" for i in strangers)
-    question = f"Destroy {named}? This server did not rent them; their data is lost."
+    question = end_question("destroy", [f"{i} ({active[i].label!r}, {active[i].burn})" for i in strangers])
     return Intent(Purpose.END, strangers, question, again, detail="destroy")

@@ -8,6 +8,7 @@ from vastai_workflow.domain.errors import ProviderError, Uncertain, call
 from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.money import Usd, total
+from vastai_workflow.domain.question import end_question, recycle_question, start_question
 from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
@@ -43,7 +44,7 @@ async def start_instances(
         asleep = tuple(item for item in chosen.machines if _asleep(item))
         if asleep:
             again = call("start_instances", instance_ids=list(chosen.ids), workflow_id=workflow_id)
-            await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen.active, again))
+            await spend(deps, caller, chosen.opened, _start_intent(asleep, chosen, again))
         return tuple([await _start_one(deps, chosen.opened, item, started=item in asleep) for item in chosen.machines])
 
 
@@ -52,15 +53,18 @@ def _asleep(item: ActiveInstance) -> bool:
     return item.state is not State.RUNNING or item.instance.intended_status != "running"
 
 
-def _start_intent(asleep: Sequence[ActiveInstance], active: Sequence[ActiveInstance], again: dict[str, Any]) -> Intent:
+def _start_intent(asleep: Sequence[ActiveInstance], chosen: Chosen, again: dict[str, Any]) -> Intent:
     ids = tuple(item.instance.id for item in asleep)
     together = total([item.instance.price for item in asleep])
     price = max(item.instance.price for item in asleep)
-    rest = committed([item for item in active if item.instance.id not in ids]) + (together - price)
-    day = Usd(together.per_hour * 24)
-    running = len([item for item in active if item.state is State.RUNNING])
-    question = f"Start {', '.join(map(str, ids))} at {together} in all ({day} a day)? {running} run already."
-    return Intent(Purpose.START, ids, question, again, price=price, burning=rest, running=max(len(active) - 1, 0))
+    others = [item for item in chosen.active if item.instance.id not in ids]
+    running = len([item for item in chosen.active if item.state is State.RUNNING])
+    burning = total([item.burn for item in others]) + together
+    question = start_question(ids, together, running, chosen.opened.account.credit, burning)
+    rest = committed(others) + (together - price)
+    return Intent(
+        Purpose.START, ids, question, again, price=price, burning=rest, running=max(len(chosen.active) - 1, 0)
+    )
 
 
 async def stop_instances(
@@ -86,8 +90,8 @@ async def restart_instances(
     chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
     again = call("restart_instances", instance_ids=list(chosen.ids), mode=mode, workflow_id=workflow_id)
     if mode == "recycle":
-        question = f"Recycle {', '.join(map(str, chosen.ids))}? The data in the containers is lost."
-        await spend(deps, caller, chosen.opened, Intent(Purpose.RECYCLE, chosen.ids, question, again, detail="recycle"))
+        intent = Intent(Purpose.RECYCLE, chosen.ids, recycle_question(chosen.ids), again, detail="recycle")
+        await spend(deps, caller, chosen.opened, intent)
     else:
         await _yes_for_strangers(deps, caller, chosen, "reboot", again)
     market = chosen.opened.market
@@ -121,8 +125,7 @@ async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: s
     strangers = [item for item in chosen.machines if not item.ours]
     if not strangers:
         return
-    named = ", ".join(f"{item.instance.id} ({item.label!r})" for item in strangers)
-    question = f"{verb.capitalize()} {named}? This server did not rent them."
+    question = end_question(verb, [f"{item.instance.id} ({item.label!r})" for item in strangers])
     ids = tuple(item.instance.id for item in strangers)
     await spend(deps, caller, chosen.opened, Intent(Purpose.END, ids, question, again, detail=verb))
 
