@@ -93,8 +93,10 @@ async def test_a_yes_to_nothing_is_told_which_call_asks(purpose: str, leads_to: 
         refusal = await s.refusal(
             "confirm_fields", workflow_id=workflow_id, purpose=purpose, instance_ids=[machine], digest="0" * 16
         )
-        assert (refusal["next_call"] or {}).get("tool") == leads_to
-        if leads_to is not None:
+        if leads_to is None:
+            assert refusal["next_call"] is None
+        else:
+            assert refusal["next_call"]["tool"] == leads_to
             assert refusal["next_call"]["arguments"]["instance_ids"] == [machine]
 
 

@@ -15,9 +15,9 @@ from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.asking import named, refusal_that_asks
 from vastai_workflow.steps.deps import Caller, Deps
 
-_ASKS: Final[Mapping[Purpose, tuple[str, Mapping[str, str]]]] = {
-    Purpose.START: ("start_instances", {}),
-    Purpose.RECYCLE: ("restart_instances", {"mode": "recycle"}),
+_ASKS: Final[Mapping[Purpose, Mapping[str, Any]]] = {
+    Purpose.START: call("start_instances"),
+    Purpose.RECYCLE: call("restart_instances", mode="recycle"),
 }
 """The call that asks for a yes, where the purpose and the machines say all of it."""
 
@@ -97,12 +97,13 @@ def yes_to(deps: Deps, question: Question, by: str) -> Confirmation:
 
 def not_asked(purpose: Purpose, digest: str | None, instance_ids: Sequence[int] = ()) -> Refusal:
     """A yes to nothing that was asked: the tool that needs it puts the question."""
-    tool, given = _ASKS.get(purpose, ("", {}))
+    known = _ASKS.get(purpose)
+    again = None if known is None else call(known["tool"], **known["arguments"], instance_ids=list(instance_ids))
     return Refusal(
         "digest_mismatch",
         f"got a yes to {purpose} {clean(str(digest), 40)!r}, which was not asked here",
-        next_step=f"call {tool or 'the tool that it is for'}: it asks, and names the digest",
-        next_call=call(tool, instance_ids=list(instance_ids), **given) if tool and instance_ids else None,
+        next_step="call the tool that it is for: its refusal asks, and names the digest",
+        next_call=again if instance_ids else None,
     )
 
 
