@@ -30,6 +30,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ONCE-11": "What the ledger says it kept is there after its process was killed, whole.",
     "ONCE-12": "A server killed amid create, destroy, start or attach leaves nothing that the next does not settle.",
     "ONCE-13": "Two server processes on one ledger rent no more than agreed, no offer twice, and settle an order once.",
+    "ONCE-14": "Without a complete list our own machine is stopped and ended by its own page, and nothing else is.",
     "SETTLE-1": "What a crash left is found at the first use after a start, before anything is shown or rented.",
     "SETTLE-2": "What was made and not agreed is released whenever it is found; whatever else runs is named.",
     "SETTLE-3": "A destroy that a crash cut short is told, and a queued start without an answer is cancelled.",
@@ -43,7 +44,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",
     "PURPOSE-2": "Such a yes is bound to machines, action, price and time, and to a question that was asked.",
     "PURPOSE-3": "Our own machines are stopped, rebooted and destroyed at once; the agreed key is attached freely.",
-    "PURPOSE-4": "A machine of an order without a clear answer is ours by its mark: ended at once, with its cost.",
+    "PURPOSE-4": "The machine of an order without a clear answer is ours by its mark, and ends at once, with its cost.",
     # The person's own yes
     "ASK-1": "Where the client can ask its user, confirm_fields does, for every purpose; nobody is asked twice.",
     "ASK-2": "The question shows all that is agreed and nothing secret.",

@@ -6,9 +6,13 @@ from tests.mutants.runner import Mutant
 
 _ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
 _CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
+_CHOSEN: Final = "server/vastai_workflow/steps/chosen.py"
+_ENDING: Final = "server/vastai_workflow/steps/ending.py"
+_PAGES: Final = "server/vastai_workflow/steps/own_pages.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 
 _OURS: Final = "tests/tools/test_ends_of_ours.py"
+_LESS: Final = "tests/tools/test_without_a_list.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
@@ -34,11 +38,11 @@ MUTANTS: Final = (
         (f"{_OURS}::test_the_machine_of_an_unknown_order_is_ended_at_once_as_ours_and_on_record_with_its_cost",),
     ),
     Mutant(
-        "any copy of an unknown order's mark is ours to end",
+        "any copy of a mark of an order without a machine is ours to end",
         _ADOPTION,
         "order.order_id == mark and order.can_have_made(instance.start_date)",
         "order.order_id == mark",
-        (f"{_OURS}::test_a_copy_of_an_unknown_orders_mark_is_no_proof_that_it_is_ours",),
+        (f"{_OURS}::test_a_copy_of_a_mark_is_no_proof_that_a_machine_is_ours",),
     ),
     Mutant(
         "a machine is adopted while another call rents",
@@ -48,5 +52,33 @@ MUTANTS: Final = (
         (
             f"{_OURS}::test_while_another_call_rents_an_unknown_orders_machine_is_asked_for_again_not_called_a_strangers",
         ),
+    ),
+    Mutant(
+        "without a list any machine's page will do",
+        _PAGES,
+        "if item.ours), failed",
+        "if item), failed",
+        (f"{_LESS}::test_without_a_list_nothing_is_sent_to_a_machine_whose_page_does_not_show_our_mark",),
+    ),
+    Mutant(
+        "without a list machines are started too",
+        _CHOSEN,
+        "        if not stops:\n            raise\n",
+        "",
+        (f"{_LESS}::test_without_a_list_nothing_is_started",),
+    ),
+    Mutant(
+        "without a list a stranger is stopped with ours",
+        _CHOSEN,
+        "        if {item.instance.id for item in active} != set(ids):\n            raise\n",
+        "",
+        (f"{_LESS}::test_without_a_list_nothing_is_sent_to_a_machine_whose_page_does_not_show_our_mark",),
+    ),
+    Mutant(
+        "without a list its own page says that it is gone",
+        _ENDING,
+        '    if look.final == "still there":\n        return look\n',
+        "    if look.final:\n        return look\n",
+        (f"{_LESS}::test_while_lists_stay_incomplete_our_machine_is_ended_on_the_proof_of_its_own_page",),
     ),
 )

@@ -4,7 +4,8 @@ import pytest
 
 from tests.stack import stack
 from tests.tools.acts import arm, last_order, looked_at_before, planned, stranger, unclear
-from vastai_workflow.domain.ledger import OrderState
+from vastai_workflow.domain.ledger import OrderState, marker
+from vastai_workflow.domain.market import ORDER_VARIABLE
 
 
 @pytest.mark.requirement("PURPOSE-4")
@@ -21,6 +22,15 @@ async def test_the_machine_of_an_unknown_order_is_ended_at_once_as_ours_and_on_r
         assert order.cost_usd > 0
         status = await s.call("instance_status", instance_ids=[machine])
         assert (status["settled"], status["instances"][0]["readiness"]) == (True, "gone")
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_the_machine_of_an_unknown_order_is_stopped_at_once_as_ours() -> None:
+    async with stack() as s:
+        machine = await unclear(s)
+        [row] = (await s.call("stop_instances", instance_ids=[machine]))["instances"]
+        assert row["state"] == "stopped"
+        assert (await last_order(s)).instance_id == machine
 
 
 @pytest.mark.requirement("PURPOSE-4")
@@ -42,15 +52,16 @@ async def test_a_machine_that_shows_up_after_its_order_was_given_up_is_ended_at_
 
 
 @pytest.mark.requirement("PURPOSE-4")
-async def test_a_copy_of_an_unknown_orders_mark_is_no_proof_that_it_is_ours() -> None:
+async def test_a_copy_of_a_mark_is_no_proof_that_a_machine_is_ours() -> None:
     async with stack() as s:
-        machine = await unclear(s)
-        mark = s.world.instances[machine].env["VASTAI_WORKFLOW_ORDER"]
+        arm(s, "drop_request", operation="create")
+        await s.call("create_instances", **await planned(s))
+        order = await last_order(s)
         s.clock.advance(3600)
-        copy = stranger(s, env={"VASTAI_WORKFLOW_ORDER": mark})
+        copy = stranger(s, env={ORDER_VARIABLE: marker(s.deps.store.store_id, order.order_id)})
         refusal = await s.refusal("destroy_instances", instance_ids=[copy])
         assert refusal["code"] == "purpose_not_confirmed"
-        assert s.running() == [machine, copy]
+        assert s.running() == [copy]
 
 
 @pytest.mark.requirement("PURPOSE-4")

@@ -1,6 +1,7 @@
-"""Adoption: a machine that a call names becomes its order's where the create got no clear answer and its mark proves it.
+"""Adoption: the machine of an order without a clear answer becomes the order's when a call names it.
 
-Settling does the same for all machines, and later: an end should not wait for it, nor be asked about as a stranger's.
+Its mark and its age are the proof. Settling does the same for all machines, and later: an end should not wait for it,
+nor be asked about as a stranger's.
 """
 
 from collections.abc import Sequence

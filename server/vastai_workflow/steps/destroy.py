@@ -26,6 +26,7 @@ from vastai_workflow.steps.ending import (
 )
 from vastai_workflow.steps.fleet_view import ActiveInstance, made_by, with_orders
 from vastai_workflow.steps.metering import metered
+from vastai_workflow.steps.own_pages import ours_by_page
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.writes import require_writes
 
@@ -44,16 +45,25 @@ class End:
 async def destroy_instances(
     deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
 ) -> tuple[End, ...]:
-    """End machines and see that they are gone. Ours at once; others only with a yes of their own."""
+    """End machines and see that they are gone. Ours at once; others only with a yes of their own.
+
+    Without a complete list those end that are ours by their own pages: whoever waits for lists goes on paying.
+    """
     require_writes(deps)
     ids = tuple(dict.fromkeys(instance_ids))
+    unlisted: ProviderError | None = None
     try:
         opened = await open_market(deps, caller, workflow_id, ids)
-        listed = await opened.market.instances()
     except ProviderError as error:
-        return tuple(End(i, "unknown", reason=f"nothing was sent: {error.message} ({error.code})") for i in ids)
-    await adopt(deps, opened.account.id, [item for item in listed if item.id in ids])
-    active = {item.instance.id: item for item in await with_orders(deps, opened.account.id, listed)}
+        return tuple(_not_sent(i, error) for i in ids)
+    try:
+        listed = await opened.market.instances()
+        await adopt(deps, opened.account.id, [item for item in listed if item.id in ids])
+        seen = await with_orders(deps, opened.account.id, listed)
+    except ProviderError as error:
+        unlisted = error
+        seen, _ = await ours_by_page(deps, opened.market, opened.account.id, ids)
+    active = {item.instance.id: item for item in seen}
     strangers = tuple(i for i in ids if i in active and not active[i].ours)
     if strangers:
         again = call("destroy_instances", instance_ids=list(ids), workflow_id=workflow_id)
@@ -63,7 +73,7 @@ async def destroy_instances(
     worth = [target for target in targets if target.worth]
     sender = on_request(caller, workflow_id)
     looks = await end_all(deps, opened.market, worth, deadline, sender, reason=ON_REQUEST)
-    return tuple([await _told(deps, target, looks.get(target.instance_id)) for target in targets])
+    return tuple([await _told(deps, target, looks.get(target.instance_id), unlisted) for target in targets])
 
 
 async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> Target:
@@ -75,14 +85,20 @@ async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> 
     return Target(instance_id, seen, orders, lists_after, proven=seen is not None)
 
 
-async def _told(deps: Deps, target: Target, look: Look | None) -> End:
-    """What the caller is told of one machine, after the ledger."""
+def _not_sent(instance_id: int, error: ProviderError) -> End:
+    return End(instance_id, "unknown", reason=f"nothing was sent: {error.message} ({error.code})")
+
+
+async def _told(deps: Deps, target: Target, look: Look | None, unlisted: ProviderError | None) -> End:
+    """What the caller is told of one machine, after the ledger. `unlisted`: why no complete list could be read."""
     seen, instance_id = target.seen, target.instance_id
     if not target.worth:
         ended = [order for order in target.orders if order.state is OrderState.RELEASED]
         if ended:
             kept = ended[-1].cost_usd
             return End(instance_id, "gone", State.GONE, None if kept is None else Usd(kept), "it was gone already")
+        if unlisted is not None:
+            return _not_sent(instance_id, unlisted)
         return End(instance_id, "unknown", reason="this key sees no machine with this id; nothing was sent")
     cost = None if seen is None else await metered(deps, seen.instance)
     if look is None:

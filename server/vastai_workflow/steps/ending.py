@@ -108,10 +108,10 @@ def listed_by(order: Order, *, known: bool) -> float:
 
 async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, cost: Usd | None = None) -> None:
     """Keep how an order's machine ended, or that it did not yet."""
-    if final != "gone":
-        await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason))
-        return
     amount = None if cost is None else cost.amount
+    if final != "gone":
+        await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason, cost_usd=amount))
+        return
     facts = OrderFacts(ended_at=deps.clock.now(), final_state=final, reason=reason, cost_usd=amount)
     with suppress(IllegalMoveError):  # another call saw its end first
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
@@ -208,8 +208,17 @@ async def _seen(deps: Deps, market: Market, asked: Sequence[_Asked]) -> dict[int
     try:
         listed = {item.id: item for item in await market.instances()} if asked else {}
     except ProviderError as error:
-        return {target.instance_id: Look("unknown", error=error) for target, _ in asked}
+        return {target.instance_id: _by_page(_judged(deps, target, there, {}), error) for target, there in asked}
     return {target.instance_id: _judged(deps, target, there, listed) for target, there in asked}
+
+
+def _by_page(look: Look, error: ProviderError) -> Look:
+    """Without a complete list a page tells that a machine is still there, never that it is gone."""
+    if look.final == "still there":
+        return look
+    reason = "its own page shows it no more, and it is called gone once a complete list shows it no more either"
+    seen = look.final == "gone"
+    return Look("unknown", look.state, look.error or error, f"{reason}: call destroy_instances again" if seen else None)
 
 
 def _judged(deps: Deps, target: Target, there: Instance | ProviderError | None, listed: dict[int, Instance]) -> Look:

@@ -15,6 +15,7 @@ from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, committed
 from vastai_workflow.steps.metering import metered
+from vastai_workflow.steps.own_pages import read_pages
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window, start_is_known
 from vastai_workflow.steps.writes import require_writes
@@ -72,7 +73,7 @@ async def stop_instances(
 ) -> tuple[Changed, ...]:
     """Stop machines and look until they are stopped; the disk goes on costing."""
     require_writes(deps)
-    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
+    chosen = await chosen_machines(deps, caller, instance_ids, workflow_id, stops=True)
     again = call("stop_instances", instance_ids=list(chosen.ids), workflow_id=workflow_id)
     await _yes_for_strangers(deps, caller, chosen, "stop", again)
     reasons = {i: await _failure(chosen.opened.market.stop(i)) for i in chosen.ids}
@@ -173,12 +174,19 @@ async def _seen_stopped(
 async def _seen(
     deps: Deps, opened: Opened, ids: Sequence[int], reasons: Mapping[int, str | None]
 ) -> tuple[Changed, ...]:
-    by_id = {instance.id: instance for instance in await opened.market.instances()}
+    """Each machine by a complete list, else by its own page."""
+    unseen = "not in the list"
+    try:
+        looked = await opened.market.instances()
+    except ProviderError as error:
+        looked, failed = await read_pages(opened.market, ids)
+        unseen = f"{(failed or error).message} ({(failed or error).code})"
+    by_id = {instance.id: instance for instance in looked}
     found: list[Changed] = []
     for instance_id in ids:
         instance = by_id.get(instance_id)
         if instance is None:
-            found.append(Changed(instance_id, State.UNKNOWN, None, reasons[instance_id] or "not in the list"))
+            found.append(Changed(instance_id, State.UNKNOWN, None, reasons[instance_id] or unseen))
             continue
         window = await deps.store.window(instance_id)
         seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
