@@ -47,7 +47,11 @@ class FixedKeys:
     async def resolve(self, value: str | None) -> LocalKey:
         """The given public key, or the usual one."""
         text = value or PUBLIC_KEY
-        return LocalKey(text, f"SHA256:{hashlib.sha256(text.split()[1].encode()).hexdigest()[:12]}", Path("id"))
+        return LocalKey(text, self.fingerprint(text), Path("id"))
+
+    def fingerprint(self, public_key: str) -> str:
+        """Made of the blob alone."""
+        return f"SHA256:{hashlib.sha256(public_key.split()[1].encode()).hexdigest()[:12]}"
 
     def same(self, one: str, other: str) -> bool:
         """Same type and blob."""

@@ -19,6 +19,9 @@ _CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
 _PURPOSES: Final = "server/vastai_workflow/steps/purposes.py"
 _LEDGER: Final = "server/vastai_workflow/domain/ledger.py"
 
+_REMOVED: Final = "server/vastai_workflow/steps/removed_keys.py"
+_UNKEY: Final = "tests/tools/test_removed_keys.py"
+
 _RULES: Final = "tests/domain/test_gate_rules.py"
 _BY_TOOLS: Final = "tests/tools/test_gate.py"
 
@@ -217,5 +220,47 @@ MUTANTS: Final = (
         "return self.asked_at <= now < self.asked_at + CONFIRMATION_LIFE_S",
         "return True",
         ("tests/tools/test_attacks.py::test_a_question_is_not_answered_half_an_hour_later",),
+    ),
+    Mutant(
+        "any SSH key goes from our machine at once",
+        _REMOVED,
+        "if _agreed(deps, item) != named[item.instance.id]]",
+        "if item.order is None]",
+        (f"{_UNKEY}::test_another_key_on_our_machine_and_any_key_on_anothers_take_a_yes_each",),
+    ),
+    Mutant(
+        "an agreed SSH key goes from anybody's machine at once",
+        _REMOVED,
+        "others = [item.instance.id for item in machines.machines if _agreed(deps, item) != named[item.instance.id]]",
+        "others = [i for i, key in named.items() if key not in {o.ssh_key.fingerprint for o in await deps.store.orders() if o.ssh_key}]",
+        (f"{_UNKEY}::test_another_key_on_our_machine_and_any_key_on_anothers_take_a_yes_each",),
+    ),
+    Mutant(
+        "an SSH key goes from the account without a yes",
+        _REMOVED,
+        "    await spend(deps, caller, opened, Intent(Purpose.DETACH, (), question, again, detail=fingerprint))\n",
+        "    del question, again\n",
+        (f"{_UNKEY}::test_from_the_account_a_key_goes_by_a_yes_of_its_own_and_the_machines_that_keep_it_are_named",),
+    ),
+    Mutant(
+        "a yes to take one SSH key from the account is one to all",
+        _REMOVED,
+        "question, again, detail=fingerprint)",
+        'question, again, detail="SHA256:any")',
+        (f"{_UNKEY}::test_a_yes_to_take_one_key_is_none_to_another_key_machine_or_purpose",),
+    ),
+    Mutant(
+        "an SSH key is gone from a 200 alone",
+        _REMOVED,
+        "Fate.STILL_THERE if left else gone",
+        "gone",
+        (f"{_UNKEY}::test_a_success_that_took_nothing_away_is_called_still_there",),
+    ),
+    Mutant(
+        "an SSH key that was taken away is given back freely",
+        _LEDGER,
+        "return None if self.ssh_key_removed else self.ssh_key",
+        "return self.ssh_key",
+        (f"{_UNKEY}::test_a_key_that_was_taken_away_is_given_back_by_no_wait_and_by_no_call_without_a_yes",),
     ),
 )

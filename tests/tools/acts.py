@@ -11,7 +11,8 @@ from vastai_workflow.simulator.renting import rent
 from vastai_workflow.simulator.rules.rule import Value
 
 WRITES = frozenset(
-    {"create", "start", "stop", "destroy", "reboot", "recycle", "add_ssh_key", "attach", "label", "bid", "update"}
+    {"create", "start", "stop", "destroy", "reboot", "recycle", "label", "bid", "update"}
+    | {"add_ssh_key", "update_ssh_key", "delete_ssh_key", "attach", "detach"}
 )
 """The market's operations that change something."""
 

@@ -250,7 +250,7 @@ def _typed(question: str, purpose: str, machine: int) -> str:
     """What the person has to type for a purpose: read from the question's own sentences."""
     if purpose == "start":
         return question.partition("Never above $")[2].partition("/h each")[0]
-    if purpose == "attach":
+    if purpose in {"attach", "detach"}:
         return question.partition("SSH key ")[2].partition(" ")[0][-4:]
     return str(machine)
 

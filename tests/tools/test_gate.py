@@ -317,6 +317,7 @@ async def test_a_read_only_server_reads_and_sends_no_write() -> None:
             ("restart_instances", {**ids, "mode": "reboot"}),
             ("destroy_instances", ids),
             ("attach_ssh_key", ids),
+            ("remove_ssh_key", ids),
             ("wait_until_ready", ids),
         ]
         codes = [(await s.refusal(tool, **arguments))["code"] for tool, arguments in calls]

@@ -49,7 +49,9 @@ async def test_an_unknown_argument_is_refused_with_the_known_ones(era: Era) -> N
 
 @pytest.mark.requirement("INPUT-4")
 @pytest.mark.parametrize("bad", ["31001001", True, 1.5, 0, -4, None, [1]])
-@pytest.mark.parametrize("tool", ["destroy_instances", "start_instances", "stop_instances", "attach_ssh_key"])
+@pytest.mark.parametrize(
+    "tool", ["destroy_instances", "start_instances", "stop_instances", "attach_ssh_key", "remove_ssh_key"]
+)
 async def test_an_id_that_is_no_whole_number_is_refused(tool: str, bad: Any) -> None:
     async with stack() as s:
         refusal = await s.refusal(tool, instance_ids=[bad])

@@ -8,6 +8,7 @@ from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import follow, stranger, writes
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.money import Rate
+from vastai_workflow.simulator.accounts import SshKey
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnotherKeyThatNobodyHasSeenBeforeNowxxxxx other"
 
@@ -27,6 +28,12 @@ async def _others(s: Stack) -> tuple[str, int]:
     return "", stranger(s)
 
 
+async def _with_another_key(s: Stack) -> tuple[str, int]:
+    _, [machine] = await s.ready()
+    s.world.instances[machine].ssh_keys[7] = SshKey(7, OTHER_KEY, s.world.time)
+    return "", machine
+
+
 CASES: dict[str, tuple[Any, str, dict[str, Any], str]] = {
     "start": (_stopped, "start_instances", {}, "start"),
     "recycle": (_ready, "restart_instances", {"mode": "recycle"}, "recycle"),
@@ -35,6 +42,7 @@ CASES: dict[str, tuple[Any, str, dict[str, Any], str]] = {
     "reboot of another's": (_others, "restart_instances", {"mode": "reboot"}, "end"),
     "destroy of another's": (_others, "destroy_instances", {}, "end"),
     "key for another's": (_others, "attach_ssh_key", {}, "attach"),
+    "another key on ours taken away": (_with_another_key, "remove_ssh_key", {"public_key": OTHER_KEY}, "detach"),
 }
 
 each_case = pytest.mark.parametrize(("prepare", "tool", "extra", "purpose"), CASES.values(), ids=CASES)
@@ -58,8 +66,8 @@ async def test_without_its_own_yes_nothing_is_sent_and_with_it_it_works_once(
         assert given["confirmation"]["purpose"] == purpose
         await s.call(tool, **call)
         assert writes(s) != before
-        if tool in {"start_instances", "destroy_instances"}:
-            return  # a machine that runs, or is gone, needs no second one
+        if tool in {"start_instances", "destroy_instances", "remove_ssh_key"}:
+            return  # a machine that runs, or is gone, needs no second one, nor does a key that is gone
         after = dict(writes(s))
         assert (await s.refusal(tool, **call))["code"] == "confirmation_spent"
         assert writes(s) == after

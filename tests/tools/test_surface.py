@@ -19,7 +19,7 @@ READ_ONLY = {
     "read_logs",
     "export_inventory",
 }
-DESTRUCTIVE = {"restart_instances", "destroy_instances"}
+DESTRUCTIVE = {"remove_ssh_key", "restart_instances", "destroy_instances"}
 NOT_IDEMPOTENT = {"propose_fields", "confirm_fields", "find_offers", "start_instances", "restart_instances"}
 
 
@@ -100,6 +100,7 @@ async def test_each_answer_of_the_main_job_fits_its_output_schema(era: Era) -> N
         await valid("read_logs", instance_id=ids[0])
         await valid("export_inventory", format="ansible")
         await valid("attach_ssh_key", instance_ids=ids)
+        await valid("remove_ssh_key", instance_ids=ids)
         await valid("restart_instances", instance_ids=ids, mode="reboot")
         await valid("stop_instances", instance_ids=ids)
         await valid("destroy_instances", instance_ids=ids)

@@ -62,6 +62,13 @@ class SshKeys:
         """See `resolve`; files are read in a thread."""
         return await anyio.to_thread.run_sync(lambda: resolve(value, home=self._home, state_dir=self._state_dir))
 
+    def fingerprint(self, public_key: str) -> str | None:
+        """None where the line holds no key."""
+        try:
+            return parse_public_key(public_key).fingerprint
+        except LocalError:
+            return None
+
     def same(self, one: str, other: str) -> bool:
         """Whether two lines hold the same key; a line that holds none is the same as nothing."""
         try:

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     ORDER = "order"
     DESTROY = "destroy"
     ENDED = "ended"
+    KEY = "key"
     REFUSED = "refused"
     MOVED = "moved"
 
@@ -195,6 +196,7 @@ def _learned(facts: OrderFacts) -> str:
         "" if facts.cost_usd is None else f"it cost {Usd(facts.cost_usd)}",
         clean(facts.reason or "", _MESSAGE_CAP),
         clean(facts.reply_error or "", _MESSAGE_CAP),
+        "" if facts.ssh_key_removed is None else f"its SSH key {'goes' if facts.ssh_key_removed else 'is back'}",
         *(clean(warning, _MESSAGE_CAP) for warning in facts.warnings or ()),
     ]
     return ", ".join(part for part in said if part)

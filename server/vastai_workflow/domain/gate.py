@@ -276,6 +276,7 @@ RULES: Final[Mapping[Purpose, tuple[Rule, ...]]] = {
     Purpose.BID: _PRICED,
     Purpose.EXTEND: _PRICED,
     Purpose.ATTACH: _YES,
+    Purpose.DETACH: _YES,
     Purpose.RECYCLE: _YES,
     Purpose.END: _YES,
 }

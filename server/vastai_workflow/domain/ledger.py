@@ -70,6 +70,7 @@ class Order(BaseModel):
     `late_since`: when its machine showed up after its place was given back.
     `final_state`: how its end went, once one was asked for.
     `host_key`: the SHA256 fingerprint of the SSH host key at the first login; empty after a recycle, until the next.
+    `ssh_key_removed`: it was to be taken from the machine; only a yes of its own gives it back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,6 +106,7 @@ class Order(BaseModel):
     warnings: tuple[str, ...] = ()
     host_key: str | None = None
     ssh_key: ChosenKey | None = None
+    ssh_key_removed: bool = False
     fleet: str | None = None
     places: int = 1
 
@@ -122,6 +124,11 @@ class Order(BaseModel):
     def live(self) -> bool:
         """Rented and not seen to be gone."""
         return self.state is OrderState.RENTED
+
+    @property
+    def key_to_give(self) -> ChosenKey | None:
+        """The agreed SSH key, unless it was taken away."""
+        return None if self.ssh_key_removed else self.ssh_key
 
     @property
     def late(self) -> bool:
@@ -170,6 +177,7 @@ class OrderFacts(BaseModel):
     late_since: float | None = None
     warnings: tuple[str, ...] | None = None
     host_key: str | None = None
+    ssh_key_removed: bool | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that were set."""

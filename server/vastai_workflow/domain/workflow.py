@@ -23,6 +23,7 @@ class Purpose(StrEnum):
     BID = "bid"
     EXTEND = "extend"
     ATTACH = "attach"
+    DETACH = "detach"
     RECYCLE = "recycle"
     END = "end"
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vastai_workflow.domain.errors import ProviderError, call
+from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.workflow import ChosenKey, Purpose, Workflow
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
@@ -63,15 +64,25 @@ async def attach_ssh_key(
     done: list[Attached] = []
     for instance_id in ids:
         added = await ensure_instance_key(opened.market, deps.keys, instance_id, chosen.public_key)
+        await _note_back(deps, machines, instance_id, chosen)
         await reset_window(deps, instance_id)
         done.append(Attached(instance_id, chosen.fingerprint, added))
     return tuple(done)
 
 
 def _agreed_keys(chosen: Chosen) -> dict[int, ChosenKey]:
-    """The key of each machine's yes: what a draft says since then lets nobody in."""
+    """The key of each machine's yes, unless it was taken away: what a draft says since then lets nobody in."""
     orders = {item.instance.id: item.order for item in chosen.machines}
-    return {i: order.ssh_key for i, order in orders.items() if order is not None and order.ssh_key is not None}
+    return {i: order.key_to_give for i, order in orders.items() if order is not None and order.key_to_give is not None}
+
+
+async def _note_back(deps: Deps, chosen: Chosen, instance_id: int, key: LocalKey | ChosenKey) -> None:
+    """The agreed key is a machine's again after it had been taken away."""
+    order = next(item.order for item in chosen.machines if item.instance.id == instance_id)
+    if order is None or order.ssh_key is None or not order.ssh_key_removed:
+        return
+    if deps.keys.same(order.ssh_key.public_key, key.public_key):
+        await deps.store.note_order(order.order_id, OrderFacts(ssh_key_removed=False))
 
 
 async def _chosen(

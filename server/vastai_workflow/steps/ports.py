@@ -273,6 +273,10 @@ class Keys(Protocol):
         """None: the first usual key, else a pair of our own; else a path or a public key as text."""
         ...
 
+    def fingerprint(self, public_key: str) -> str | None:
+        """SHA256 of a public key line's blob, as OpenSSH shows it; None where the line holds no key."""
+        ...
+
     def same(self, one: str, other: str) -> bool:
         """Whether two public key lines hold the same key (comments do not count)."""
         ...

@@ -99,9 +99,14 @@ class Probes:
         deps, started = self._deps, self._deps.clock.now()
         window = await deps.store.window(instance.id)
         state = condition(instance, in_grace=started < window.grace_until)
-        if order.ssh_key is None or state.state is not State.RUNNING or state.fatal or not _worth_it(window, started):
+        if (
+            order.key_to_give is None
+            or state.state is not State.RUNNING
+            or state.fatal
+            or not _worth_it(window, started)
+        ):
             return None
-        target = target_of(order, order.ssh_key, instance, local_market=self._opened.market.is_local)
+        target = target_of(order, order.key_to_give, instance, local_market=self._opened.market.is_local)
         report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
         now = deps.clock.now()
         since = window.probed_at if window.probed_at >= self._began else started

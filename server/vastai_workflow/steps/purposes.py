@@ -1,4 +1,4 @@
-"""A yes of its own for start, recycle, a new SSH key, and the end of machines that are not ours."""
+"""A yes of its own for start, recycle, SSH keys that come or go, and the end of machines that are not ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +147,7 @@ def _question(deps: Deps, opened: Opened, intent: Intent) -> Question:
     ceiling = None if intent.price is None else intent.price.up_to_the_cent()
     if ceiling is not None:
         answer, form = ceiling_answer(ceiling), "ceiling"
-    elif intent.purpose is Purpose.ATTACH:
+    elif intent.purpose in {Purpose.ATTACH, Purpose.DETACH}:
         answer, form = fingerprint_answer(intent.detail), "fingerprint"
     else:
         answer, form = str(intent.instance_ids[0]), "machine"

@@ -172,11 +172,11 @@ class _Wait:
         """Attach the agreed key where a login was refused, or can't be tried from here: one machine at a call's end."""
         for order in self._orders:
             instance = by_id.get(order.instance_id or 0)
-            if instance is None or order.ssh_key is None or not self._runs(order, instance):
+            if instance is None or order.key_to_give is None or not self._runs(order, instance):
                 continue
             window = await self._deps.store.window(instance.id)
             if window.reason in _NEEDS_KEY and self._deps.clock.now() - window.keyed_at > _KEY_AGAIN_S:
-                await self._give_key(instance.id, order.ssh_key.public_key)
+                await self._give_key(instance.id, order.key_to_give.public_key)
                 self._probes.start(order, instance, self._probed)
                 if self._is_last_look:
                     return

@@ -25,6 +25,7 @@ DETAIL_CAP: Final = 300
 """Characters of a probe's sentence that are kept; it may quote the machine."""
 
 _NO_KEY: Final = "no_private_key"
+_TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
 _CHANGED: Final = "host_key_changed"
 
 
@@ -32,7 +33,7 @@ _CHANGED: Final = "host_key_changed"
 class Report:
     """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone.
 
-    `untested`: it answers and has the key, and no private half is here to log in with.
+    `untested`: no login is to be tried: it has the key and no private half is here, or its key was taken away.
     `host_key`: the fingerprint of its host key at the first login.
     """
 
@@ -114,6 +115,9 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     window = await deps.store.window(instance.id)
     seen = condition(instance, in_grace=deps.clock.now() < window.grace_until)
     readiness, reason = _readiness(seen, window)
+    keyless = order is not None and order.ssh_key_removed and seen.state is State.RUNNING and seen.fatal is None
+    if keyless:
+        readiness, reason = "running", _TAKEN_AWAY
     stranger = window.reason == _CHANGED and readiness == "failed"  # its address is no place to log in
     host_key = None if order is None else order.host_key or None
     key = None if order is None else order.ssh_key
@@ -131,7 +135,7 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
         host_key=host_key,
         reason=reason,
-        untested=readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0,
+        untested=keyless or (readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0),
         warnings=_warnings(instance, seen, order),
         order=order,
     )

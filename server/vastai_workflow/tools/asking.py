@@ -122,7 +122,7 @@ async def _elicited(ctx: Ctx, question: "Question") -> Reply:
 
 def _purpose(given: str | None) -> "Purpose":
     allowed = record.Purpose
-    built = (allowed.RENT, allowed.START, allowed.ATTACH, allowed.RECYCLE, allowed.END)
+    built = (allowed.RENT, allowed.START, allowed.ATTACH, allowed.DETACH, allowed.RECYCLE, allowed.END)
     if given is None:
         return allowed.RENT
     if given not in built:

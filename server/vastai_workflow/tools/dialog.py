@@ -98,7 +98,9 @@ async def confirm_fields(  # noqa: PLR0913 # as above
     workflow_id: WorkflowId,
     digest: Annotated[str | None, Field(description="of what the user saw and agreed to")] = None,
     fields: Annotated[list[str] | None, Field(description="only these; default all")] = None,
-    purpose: Annotated[str | None, Field(description="rent (default) | start | attach | recycle | end")] = None,
+    purpose: Annotated[
+        str | None, Field(description="rent (default) | start | attach | detach | recycle | end")
+    ] = None,
     instance_ids: OptionalIds = None,
     acknowledge_instances: Annotated[list[Id] | None, Field(description="running ones the user keeps")] = None,
     *,
@@ -194,9 +196,9 @@ def _agreed(workflow: "Workflow", confirmation: "Confirmation") -> CallToolResul
         confirmation=render.confirmation_row(confirmation),
         next_call=after,
     )
-    ids = ", ".join(map(str, confirmation.instance_ids))
+    where = ", ".join(map(str, confirmation.instance_ids)) or "the account's key"
     what = confirmation.detail if confirmation.purpose is record.Purpose.END else confirmation.purpose
-    return answer(f"Agreed for 30 minutes, for one call: {what} {ids}.{in_words(after)}", result)
+    return answer(f"Agreed for 30 minutes, for one call: {what} {where}.{in_words(after)}", result)
 
 
 def _questions(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> list[str]:

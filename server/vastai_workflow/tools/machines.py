@@ -1,4 +1,4 @@
-"""Tools for machines that exist: status, SSH key, start, stop, restart, destroy."""
+"""Tools for machines that exist: status, SSH keys, start, stop, restart, destroy."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from vastai_workflow.tools.surface import (
 )
 
 with on_first_use():
-    from vastai_workflow.steps import destroy, keys, power, status
+    from vastai_workflow.steps import destroy, keys, power, removed_keys, status
     from vastai_workflow.tools import render
 
 
@@ -58,6 +58,31 @@ async def attach_ssh_key(
     rows = [results.KeyRow(instance_id=d.instance_id, fingerprint=d.fingerprint, added=d.added) for d in done]
     lines = [f"{row.instance_id}: {row.fingerprint} {'attached' if row.added else 'was there already'}" for row in rows]
     return answer("\n".join(lines), results.Attached(keys=rows))
+
+
+async def remove_ssh_key(
+    ctx: Ctx,
+    instance_ids: OptionalIds = None,
+    public_key: Annotated[
+        str | None, Field(description="text, path or SHA256 fingerprint; default: the agreed key")
+    ] = None,
+    workflow_id: OptionalWorkflowId = None,
+) -> Annotated[CallToolResult, results.RemovedResult]:
+    """Take an SSH key from machines, or without ids from the account: that, and another key, needs a yes of its own."""
+    ids = tuple(instance_ids or ())
+    done = await removed_keys.remove_ssh_key(await deps_of(ctx), caller_of(ctx), ids, public_key, workflow_id)
+    rows = [
+        results.RemovedRow(instance_id=p.instance_id, fingerprint=p.fingerprint, state=p.fate.value, reason=p.reason)
+        for p in done.places
+    ]
+    lines = [
+        f"{row.instance_id or 'account'}: {row.fingerprint} {row.state}{f' ({row.reason})' if row.reason else ''}"
+        for row in rows
+    ]
+    lines += [f"Still on {', '.join(map(str, done.still_on))}: ask the user, from there too?"] if done.still_on else []
+    lines += [f"Maybe on {', '.join(map(str, done.maybe_on))}: not known."] if done.maybe_on else []
+    result = results.RemovedResult(keys=rows, still_on=list(done.still_on), maybe_on=list(done.maybe_on))
+    return answer("\n".join(lines), result)
 
 
 async def start_instances(
@@ -134,6 +159,7 @@ def _changed(done: "Sequence[power.Changed]") -> CallToolResult:
 TOOLS: tuple[Tool, ...] = (
     Tool(instance_status, "Look at machines", read_only=True, idempotent=True, page=pages.FLEET),
     Tool(attach_ssh_key, "Attach an SSH key", idempotent=True),
+    Tool(remove_ssh_key, "Take an SSH key away", destructive=True, idempotent=True),
     Tool(start_instances, "Start machines (costs money)"),
     Tool(stop_instances, "Stop machines", idempotent=True),
     Tool(restart_instances, "Reboot or recycle machines", destructive=True),

@@ -209,6 +209,23 @@ class Attached(Result):
     keys: list[KeyRow]
 
 
+class RemovedRow(Result):
+    """A key in one place; without an instance id that is the account."""
+
+    instance_id: int | None
+    fingerprint: str
+    state: Literal["gone", "was not there", "still there", "unknown"]
+    reason: str | None
+
+
+class RemovedResult(Result):
+    """Answer of remove_ssh_key. After the account: `still_on` our machines that keep the key, `maybe_on` unclear."""
+
+    keys: list[RemovedRow]
+    still_on: list[int]
+    maybe_on: list[int]
+
+
 class ChargeRow(Result):
     """One charge or payment; the description is untrusted text."""
 

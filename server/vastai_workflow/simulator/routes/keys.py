@@ -58,6 +58,7 @@ def _update(call: Call) -> Reply:
 
 
 def _delete(call: Call) -> Reply:
+    _no_teams(call)
     if call.account.ssh_keys.pop(call.id, None) is None:
         raise Refused(400, "no_ssh_key", "No such SSH key.")
     return ok()
