@@ -31,6 +31,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ONCE-12": "A server killed amid create, destroy, start or attach leaves nothing that the next does not settle.",
     "ONCE-13": "Two server processes on one ledger rent no more than agreed, no offer twice, and settle an order once.",
     "ONCE-14": "Without a complete list our own machine is stopped and ended by its own page, and nothing else is.",
+    "ONCE-15": "What a create made and the ledger could not keep is told with how to end it, and settled next.",
     "SETTLE-1": "What a crash left is found at the first use after a start, before anything is shown or rented.",
     "SETTLE-2": "What was made and not agreed is released whenever it is found; whatever else runs is named.",
     "SETTLE-3": "A destroy that a crash cut short is told, and a queued start without an answer is cancelled.",

@@ -55,8 +55,8 @@ MUTANTS: Final = (
     Mutant(
         "what may have rented is called refused",
         _ORDERS,
-        "await store.move_order(order.order_id, OrderState.UNKNOWN, OrderFacts(reason=reason))",
-        "await store.move_order(order.order_id, OrderState.REFUSED, OrderFacts(reason=reason))",
+        "to, facts = OrderState.UNKNOWN, OrderFacts(reason=reason)",
+        "to, facts = OrderState.REFUSED, OrderFacts(reason=reason)",
         (f"{_END}[cut before the reply-hidden]",),
     ),
     Mutant(

@@ -8,11 +8,13 @@ _ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
 _CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
 _CHOSEN: Final = "server/vastai_workflow/steps/chosen.py"
 _ENDING: Final = "server/vastai_workflow/steps/ending.py"
+_ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _PAGES: Final = "server/vastai_workflow/steps/own_pages.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 
 _OURS: Final = "tests/tools/test_ends_of_ours.py"
 _LESS: Final = "tests/tools/test_without_a_list.py"
+_DISK: Final = "tests/tools/test_full_disk.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
@@ -80,5 +82,26 @@ MUTANTS: Final = (
         '    if look.final == "still there":\n        return look\n',
         "    if look.final:\n        return look\n",
         (f"{_LESS}::test_while_lists_stay_incomplete_our_machine_is_ended_on_the_proof_of_its_own_page",),
+    ),
+    Mutant(
+        "a machine that the ledger could not keep is not told",
+        _ORDERS,
+        "        run.notes.append(_not_on_record(order, outcome))\n",
+        "",
+        (f"{_DISK}::test_a_machine_that_could_not_be_put_on_record_is_told_with_its_id_and_how_to_end_it",),
+    ),
+    Mutant(
+        "after a ledger that could not be written the next order is sent",
+        _ORDERS,
+        "        run.stopped_by = error\n        return\n    match",
+        "        return\n    match",
+        (f"{_DISK}::test_without_an_answer_and_without_a_ledger_it_is_told_that_a_machine_may_have_been_rented",),
+    ),
+    Mutant(
+        "an order that was cut short waits for the next process",
+        _RECONCILE,
+        "(not amid and _seen_since(",
+        "(_seen_since(",
+        (f"{_DISK}::test_once_the_ledger_can_be_written_the_next_call_puts_the_machine_on_record",),
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vastai_workflow.domain.errors import CATALOGUE, ProviderError, Refusal, WorkflowError, call
+from vastai_workflow.domain.errors import CATALOGUE, LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Offer
@@ -83,12 +83,20 @@ async def _rent(
             run.notes.extend((await release_short_fleets(deps, opened.market, opened.account.id, deadline)).notes)
     except ProviderError as error:  # a list failed after money was spent: what is on record is told all the same
         run.stopped_by = run.stopped_by or error
+    except LocalError as error:  # the ledger failed: the same, where there is something to tell
+        if all(order.state is OrderState.PLANNED for order in await _own_orders(deps, workflow, plan)):
+            raise
+        run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)
     if run.stopped_by is not None and not any(order.holds_place for order in orders):
         raise await _explained(run, workflow, run.stopped_by)
-    stopped = None if run.stopped_by is None else run.stopped_by.message
+    stopped = None if run.stopped_by is None else _stopped_words(run.stopped_by)
     left = any(order.state is OrderState.PLANNED for order in orders)
     return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
+
+
+def _stopped_words(error: WorkflowError) -> str:
+    return error.sentence if isinstance(error, LocalError) else error.message
 
 
 async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:

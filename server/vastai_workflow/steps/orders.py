@@ -8,7 +8,7 @@ import anyio
 from pydantic import SecretStr
 
 from vastai_workflow.domain import plan as choosing
-from vastai_workflow.domain.errors import ProviderError, Refusal, WorkflowError
+from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError
 from vastai_workflow.domain.fields import fingerprint
 from vastai_workflow.domain.gate import Facts, first_refusal, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState, marker
@@ -166,22 +166,56 @@ async def _place(run: Run, order: Order, request: CreateRequest) -> None:
 
 
 async def _judge(run: Run, order: Order, outcome: CreateOutcome) -> None:
-    store = run.deps.store
+    try:
+        await _keep(run, order, outcome)
+    except LocalError as error:
+        run.notes.append(_not_on_record(order, outcome))
+        run.stopped_by = error
+        return
     match outcome:
-        case Rented(instance_id):
-            await store.move_order(order.order_id, OrderState.RENTED, OrderFacts(instance_id=instance_id))
+        case Rented():
+            return
         case RentedWithError(instance_id, code, message):
-            facts = OrderFacts(instance_id=instance_id, reply_error=f"{code}: {message}")
-            await store.move_order(order.order_id, OrderState.RENTED, facts)
             run.notes.append(f"machine {instance_id} came with an error ({code}): {message}")
             await _drop_rest(run, ProviderError(code, message))
             await look_again(run)
         case MaybeRented(reason):
-            await store.move_order(order.order_id, OrderState.UNKNOWN, OrderFacts(reason=reason))
             run.stopped_by = Refusal("unsettled_order", f"order {order.order_id} may have rented: {reason}")
         case NotRented():
-            await store.move_order(order.order_id, OrderState.REFUSED, OrderFacts(reason=outcome.code))
             await _after_refusal(run, order, outcome)
+
+
+async def _keep(run: Run, order: Order, outcome: CreateOutcome) -> None:
+    """Put on record what a create's answer says."""
+    match outcome:
+        case Rented(instance_id):
+            to, facts = OrderState.RENTED, OrderFacts(instance_id=instance_id)
+        case RentedWithError(instance_id, code, message):
+            to, facts = OrderState.RENTED, OrderFacts(instance_id=instance_id, reply_error=f"{code}: {message}")
+        case MaybeRented(reason):
+            to, facts = OrderState.UNKNOWN, OrderFacts(reason=reason)
+        case NotRented(code):
+            to, facts = OrderState.REFUSED, OrderFacts(reason=code)
+    await run.deps.store.move_order(order.order_id, to, facts)
+
+
+def _not_on_record(order: Order, outcome: CreateOutcome) -> str:
+    """What the user has to know of an answer that the ledger does not have, and how to end what it may have made."""
+    match outcome:
+        case Rented(instance_id) | RentedWithError(instance_id):
+            return (
+                f"machine {instance_id} was rented by order {order.order_id} and costs money, though the ledger could "
+                "not be written. wait_until_ready puts it on record once that works again; to end it before, destroy "
+                f"it in the provider's console, or with: vastai destroy instance {instance_id}"
+            )
+        case MaybeRented(reason):
+            return (
+                f"order {order.order_id} may have rented a machine ({reason}), and the ledger could not be written. "
+                "wait_until_ready settles it once that works again; to end it before, look for a machine that is new "
+                "in the provider's console, and destroy it there"
+            )
+        case NotRented(code):
+            return f"the create of order {order.order_id} was refused ({code}): it made no machine"
 
 
 async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from vastai_workflow.domain.errors import ProviderError, Refusal
+from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal
 from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, Order, OrderFacts, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
@@ -59,13 +59,14 @@ async def settle_on_first_use(
     """
     began = deps.clock.now()
     sent = await deps.store.orders(account_id=account_id)
-    if not sent or _seen_since(deps.settled_accounts.get(account_id), sent, began):
+    amid = any(order.state is OrderState.SENT for order in sent)  # by a call that goes on now, or that was cut short
+    if not sent or (not amid and _seen_since(deps.settled_accounts.get(account_id), sent, began)):
         return Settled()
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
             listed = await market.instances() if instances is None else instances
             settled = await _looked_at(deps, market, account_id, listed)
-    except ProviderError as error:
+    except (ProviderError, LocalError) as error:
         return Settled(notes=(f"what an earlier run left could not be looked at: {error.message}",))
     except Refusal as busy:
         if busy.code != _BUSY:
