@@ -87,9 +87,10 @@ class ShortcutProber:
             return ProbeReport("port_open", host, port, reason="auth_refused", detail="the key is not accepted")
         return ProbeReport("gpu_ok", host, port, host_key_fingerprint="SHA256:host")
 
-    async def forget(self, instance_id: int) -> None:
+    async def forget(self, instance_id: int) -> bool:
         """Remember what was forgotten."""
         self.forgotten.append(instance_id)
+        return True
 
 
 @dataclass

@@ -288,9 +288,9 @@ class _Prober(_Port):
         self._host.process.live()
         return await self._host.process.prober.probe(target, timeout_s=timeout_s)
 
-    async def forget(self, instance_id: int) -> None:
+    async def forget(self, instance_id: int) -> bool:
         self._host.process.live()
-        await self._host.process.prober.forget(instance_id)
+        return await self._host.process.prober.forget(instance_id)
 
 
 class _Ledger(_Port):

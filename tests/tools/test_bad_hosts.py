@@ -123,6 +123,45 @@ async def test_another_host_key_after_a_reboot_fails_and_a_recycle_takes_the_new
 
 
 @pytest.mark.requirement("SSH-10")
+@pytest.mark.parametrize(
+    "settings", [{"code": "scope_missing", "status": 403}, {"code": "insufficient_credit", "status": 400}]
+)
+async def test_a_recycle_that_the_provider_refuses_renews_no_host_key(settings: dict[str, Any], tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        first = await host_key_on_record(s)
+        refusal = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
+        await s.call("confirm_fields", **refusal["next_call"]["arguments"])
+        arm(s, "refuse", operation="recycle", **settings)
+        [row] = (await s.call("restart_instances", instance_ids=[machine], mode="recycle"))["instances"]
+        assert row["reason"]
+        assert await host_key_on_record(s) == first
+        s.world.instances[machine].container += 1
+        s.clock.advance(100)
+        told = await seen(s, workflow_id)
+        assert (told["readiness"], told["reason"].split(":")[0]) == ("failed", "host_key_changed")
+
+
+@pytest.mark.requirement("SSH-10")
+async def test_machines_end_whatever_is_wrong_with_the_file_of_host_keys_and_no_recycle_is_sent(
+    tmp_path: Path,
+) -> None:
+    async with real_ssh(tmp_path) as s:
+        _, machines = await s.ready(count=2, fleet="best_effort")
+        pins = tmp_path / "known_hosts"
+        pins.unlink()
+        pins.mkdir()
+        refusal = await s.refusal("restart_instances", instance_ids=machines, mode="recycle")
+        await s.call("confirm_fields", **refusal["next_call"]["arguments"])
+        kept = (await s.call("restart_instances", instance_ids=machines, mode="recycle"))["instances"]
+        assert all("nothing was sent" in row["reason"] and str(pins) in row["reason"] for row in kept)
+        assert s.world.requests["recycle"] == 0
+        ended = (await s.call("destroy_instances", instance_ids=machines))["instances"]
+        assert [row["final_state"] for row in ended] == ["gone", "gone"]
+        assert s.running() == []
+
+
+@pytest.mark.requirement("SSH-10")
 async def test_the_ledgers_fingerprint_holds_where_the_file_of_host_keys_was_lost(tmp_path: Path) -> None:
     async with real_ssh(tmp_path) as s:
         workflow_id, [machine] = await s.ready()

@@ -1,6 +1,7 @@
 """Real SSH log-ins, which show that a machine is there, that the key works and that it has the agreed GPUs."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from vastai_workflow.access.session import (
 )
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
+
+_log: Final = logging.getLogger("vastai-workflow")
 
 STAGGER_S: Final = 0.25
 """The head start of an address before the next one is tried too (RFC 8305 recommends 250 ms)."""
@@ -74,9 +77,14 @@ class SshProber:
                 best.fail("no_private_key", str(missing))
         return best.report()
 
-    async def forget(self, instance_id: int) -> None:
-        """Drop the instance's host key."""
-        await anyio.to_thread.run_sync(self._hosts.forget, instance_id)
+    async def forget(self, instance_id: int) -> bool:
+        """Drop the instance's host key; a file that can't be written must not keep a machine from ending."""
+        try:
+            await anyio.to_thread.run_sync(self._hosts.forget, instance_id)
+        except LocalError as error:
+            _log.warning("the host key of instance %d stays pinned: %s", instance_id, error.message)
+            return False
+        return True
 
     async def _race(self, target: ProbeTarget, reach: Callable[[Attempt], Coroutine[Any, Any, None]]) -> Attempt:
         attempts = [Attempt(host.strip(), port) for host, port in target.addresses]

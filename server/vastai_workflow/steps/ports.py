@@ -326,6 +326,6 @@ class Prober(Protocol):
         """Try the addresses; says how far it came, never raises for the network."""
         ...
 
-    async def forget(self, instance_id: int) -> None:
-        """Drop the pinned host key: the instance is gone or was recycled."""
+    async def forget(self, instance_id: int) -> bool:
+        """Drop the pinned host key: the instance is gone, or makes a new one. False where the file can't be written."""
         ...

@@ -16,6 +16,7 @@ from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, committed
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.own_pages import read_pages
+from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window, start_is_known
 from vastai_workflow.steps.writes import require_writes
@@ -99,18 +100,31 @@ async def restart_instances(
     reasons: dict[int, str | None] = {}
     for i in chosen.ids:
         await reset_window(deps, i, starting=True)
-        if mode == "recycle":
-            await _forget_host_key(deps, i)
-        reasons[i] = await _failure(market.recycle(i) if mode == "recycle" else market.reboot(i))
+        reasons[i] = await (_recycled(deps, market, i) if mode == "recycle" else _failure(market.reboot(i)))
     return await _seen(deps, chosen.opened, chosen.ids, reasons)
 
 
-async def _forget_host_key(deps: Deps, instance_id: int) -> None:
-    """The new container makes a key of its own, which the next login pins and records."""
-    await deps.prober.forget(instance_id)
-    for order in await deps.store.orders(instance_ids=(instance_id,)):
-        if order.live and order.host_key:
-            await deps.store.note_order(order.order_id, OrderFacts(host_key=""))
+async def _recycled(deps: Deps, market: Market, instance_id: int) -> str | None:
+    """The new container makes a host key of its own, which the next login pins and records.
+
+    The old one is dropped before, since a server that dies in between would take the new one for a stranger's; after a
+    clear no the ledger's holds on.
+    """
+    if not await deps.prober.forget(instance_id):
+        return f"nothing was sent: its host key can't be dropped, {deps.prober.known_hosts_file} can't be written"
+    orders = await deps.store.orders(instance_ids=(instance_id,))
+    pinned = [order for order in orders if order.live and order.host_key]
+    for order in pinned:
+        await deps.store.note_order(order.order_id, OrderFacts(host_key=""))
+    try:
+        await market.recycle(instance_id)
+    except Uncertain as error:
+        return _told(error)
+    except ProviderError as error:
+        for order in pinned:
+            await deps.store.note_order(order.order_id, OrderFacts(host_key=order.host_key))
+        return _told(error)
+    return None
 
 
 async def _failure(sending: Awaitable[None]) -> str | None:
@@ -118,8 +132,12 @@ async def _failure(sending: Awaitable[None]) -> str | None:
     try:
         await sending
     except ProviderError as error:
-        return f"{error.message} ({error.code})"
+        return _told(error)
     return None
+
+
+def _told(error: ProviderError) -> str:
+    return f"{error.message} ({error.code})"
 
 
 async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: str, again: dict[str, Any]) -> None:
@@ -139,7 +157,7 @@ async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, starte
         try:
             await opened.market.start(instance_id)
         except Uncertain as error:  # still on record as started: settling cancels it if it waits for its GPU
-            reason = f"{error.message} ({error.code})"
+            reason = _told(error)
         except ProviderError as error:
             reason = await _not_started(deps, opened, instance_id, error)
         else:
@@ -151,7 +169,7 @@ async def _not_started(deps: Deps, opened: Opened, instance_id: int, error: Prov
     """A queued start would begin to bill at any time later: it is cancelled by a stop."""
     if error.code != "resources_unavailable":
         await start_is_known(deps, instance_id)
-        return f"{error.message} ({error.code})"
+        return _told(error)
     try:
         await opened.market.stop(instance_id)
     except ProviderError as failed:
