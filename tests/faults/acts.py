@@ -55,7 +55,7 @@ async def _shown(play: Play, number: int, proposal: Answer, *, silent: bool) -> 
     if proposal["outlook"] is None:
         return False
     if not silent:
-        play.said_yes(agenda, play.clock.now())
+        play.said_yes(agenda, play.machine.now())
         for _ in range(2):
             done = await play.call("confirm_fields", workflow_id=agenda.workflow_id, digest=agenda.digest)
             if done != (None, None):
@@ -206,17 +206,8 @@ async def destroy_one(play: Play, act: Act) -> None:
 async def _destroy(play: Play, machines: list[int]) -> None:
     for _ in range(_TRIES if machines else 0):
         ended, refusal = await play.call("destroy_instances", instance_ids=machines)
-        _check_ends(play, ended)
         if ended is not None or refusal is not None:
             return
-
-
-def _check_ends(play: Play, ended: Answer | None) -> None:
-    """What is called gone is gone at that moment."""
-    for row in () if ended is None else ended["instances"]:
-        instance = play.world.instances.get(row["instance_id"])
-        if row["final_state"] == "gone" and instance is not None and not instance.unloaded:
-            play.book.wrong(f"machine {instance.id} was called gone and runs")
 
 
 async def stop(play: Play, act: Act) -> None:
@@ -298,13 +289,17 @@ def _rent(play: Play, env: dict[str, str]) -> None:
 async def destroy_stranger(play: Play, act: Act) -> None:
     """Destroy other tools' machines, with the user's yes to each."""
     for machine in play.strangers:
-        _, refusal = await play.call("destroy_instances", instance_ids=[machine])
-        tool, arguments = next_of(refusal)
-        if tool == "confirm_fields":
-            play.book.allowed.add(("end", machine))
-            await play.call("confirm_fields", **arguments)
-            ended, _ = await play.call("destroy_instances", instance_ids=[machine])
-            _check_ends(play, ended)
+        await destroy_with_yes(play, machine)
+
+
+async def destroy_with_yes(play: Play, machine: int) -> None:
+    """The user says yes to the end of one machine, whosever it is."""
+    _, refusal = await play.call("destroy_instances", instance_ids=[machine])
+    tool, arguments = next_of(refusal)
+    if tool == "confirm_fields":
+        play.book.allowed.add(("end", machine))
+        await play.call("confirm_fields", **arguments)
+        await play.call("destroy_instances", instance_ids=[machine])
 
 
 async def known(play: Play, act: Act) -> None:

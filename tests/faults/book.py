@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import httpx
 
+from tests.faults.clock import MachineClock
+from tests.faults.entries import Bad, Put, Violation, Yes
+from tests.faults.told import Said, said_in, to_decide
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import ORDER_VARIABLE
 from vastai_workflow.simulator.clock import VirtualClock
@@ -21,11 +24,12 @@ from vastai_workflow.simulator.instances import Instance
 from vastai_workflow.simulator.world import World
 from vastai_workflow.store.sqlite import SqliteStore
 
-YES_LIFE_S: Final = 1800.0
 PATIENCE_S: Final = 120.0
 """Virtual seconds of undisturbed waiting in which what should not run has to be ended."""
 UNDER_WAY_S: Final = 120.0
 """How long a create may have had an effect that no list shows: its time-out and the lists' delay."""
+IN_USE_S: Final = 600.0
+"""What has run for so long may be in use: to be ended only with a word of the user."""
 MADE_WITHIN_S: Final = 180.0
 """A second machine with an order's mark that began later than this after its create is a copy: the design's window."""
 _WAITING_AT_MOST_S: Final = 30.0
@@ -33,54 +37,6 @@ _WAITING_AT_MOST_S: Final = 30.0
 _ROUNDING: Final = Decimal("0.0005")
 """$/h: rows are rounded."""
 LYING_LISTS: Final = frozenset({"empty_list", "stale_list", "truncated_list", "null_list"})
-
-
-class Violation(Exception):
-    """An invariant that does not hold."""
-
-
-@dataclass
-class Yes:
-    """What the user agreed to, as it was shown."""
-
-    workflow_id: str
-    digest: str
-    values: Mapping[str, Any]
-    env: Mapping[str, str]
-    said_at: float
-    confirmation_id: str | None = None
-
-    @property
-    def until(self) -> float:
-        """Unix seconds."""
-        return self.said_at + YES_LIFE_S
-
-    @property
-    def ceiling(self) -> Decimal:
-        """$/h of one machine."""
-        return Decimal(str(self.values["max_price_per_hour"]))
-
-    @property
-    def count(self) -> int:
-        """How many machines."""
-        return int(self.values["count"])
-
-
-@dataclass(slots=True)
-class Put:
-    """A create that reached the market. `denied`: a proxy answered that the offer was gone, though it was rented."""
-
-    at: float
-    yes: Yes
-    denied: bool = False
-
-
-@dataclass(slots=True)
-class Bad:
-    """A machine that should not run, and for how long the agent has waited undisturbed since it could be seen."""
-
-    why: str
-    waited_s: float = 0.0
 
 
 class Watched(Schedule):
@@ -104,6 +60,7 @@ class Book:
 
     world: World
     clock: VirtualClock
+    machine: MachineClock
     ledger: SqliteStore
     yeses: list[Yes] = field(default_factory=list[Yes])
     orders: dict[str, Order] = field(default_factory=dict[str, Order])
@@ -120,10 +77,16 @@ class Book:
     strikes: list[tuple[float, Fault, str]] = field(default_factory=list[tuple[float, Fault, str]])
     broken: list[str] = field(default_factory=list[str])
     heard: list[str] = field(default_factory=list[str])
+    said: dict[int, set[Said]] = field(default_factory=dict[int, set[Said]])
+    """What was told of each machine."""
+    undecided: set[int] = field(default_factory=set[int])
+    """About these the last answer asks the user."""
+    kept_by_user: set[int] = field(default_factory=set[int])
+    """Machines that the user was asked about, and wants to keep."""
+    time_is_known: bool = True
+    """The server's clock shows what the provider's does: the age of a machine is what it seems."""
     trace: list[str] = field(default_factory=list[str])
     verbose: bool = False
-    last_effect_at: float = 0.0
-    """Until when an effect that was put off may come."""
     moves: Counter[str] = field(default_factory=Counter[str])
     _newest: Put | None = None
     _listed_at: float = 0.0
@@ -147,8 +110,6 @@ class Book:
         self.note(f"fault {fault.name} {dict(fault.settings)} strikes {operation}")
         if fault.name == "proxy_repeats" and self._newest is not None:
             self._newest.denied = True
-        if fault.name in {"late_effect", "hidden", "lingering", "delay"}:
-            self.last_effect_at = max(self.last_effect_at, now + float(fault.settings["seconds"]))
 
     def kept(self, order: Order) -> None:
         """The ledger has this now."""
@@ -180,6 +141,19 @@ class Book:
         if operation == "list" and content is not None:
             self._listed_at = self.clock.now()
         self.look()
+
+    def hear(self, answer: Mapping[str, Any]) -> None:
+        """A result's structured content, or a refusal, reached the agent."""
+        for machine, said in said_in(answer).items():
+            self.said.setdefault(machine, set()).update(said)
+            there = self.world.instances.get(machine)
+            if Said.ENDED in said and there is not None and not there.unloaded:
+                self.wrong(f"machine {machine} was called gone and runs")
+        self.undecided = set(to_decide(answer)) - self.kept_by_user
+
+    def untold(self, told: set[int]) -> None:
+        """What was ended in a call that nobody answers could not be told; `told`: what was ended before it."""
+        self.ended = {machine: why for machine, why in self.ended.items() if machine in told}
 
     def _note_prices(self, content: bytes) -> None:
         try:
@@ -222,9 +196,10 @@ class Book:
         self.puts[mark] = self._newest = Put(self.clock.now(), yes)
 
     def _judge_against(self, yes: Yes, order: Order, ask_id: int, body: dict[str, Any]) -> None:
-        now, values = self.clock.now(), yes.values
-        if not yes.said_at <= now < yes.until:
-            self.wrong(f"order {order.order_id} was sent {now - yes.until:.0f} s after its yes had expired")
+        values = yes.values
+        late_s = min(self.machine.now() - yes.until, self.clock.now() - yes.until_true)  # it may be set in between
+        if late_s >= 0:
+            self.wrong(f"order {order.order_id} was sent {late_s:.0f} s after its yes had expired")
         env = {name: value for name, value in body["env"].items() if name != ORDER_VARIABLE}
         sent = (body["image"], body["disk"], body["label"], env, body["price"], body["runtype"])
         agreed = (values["image"], float(values["disk_gb"]), values["label"], dict(yes.env), None, sent[5])
@@ -259,9 +234,9 @@ class Book:
         for item in workflow.confirmations:
             if item.confirmation_id == order.confirmation_id:
                 said = [y for y in self.yeses if y.workflow_id == order.workflow_id and y.digest == item.digest]
-                last = max((yes.said_at for yes in said if yes.said_at <= item.at), default=None)
-                for yes in said:
-                    if yes.said_at == last and yes.confirmation_id is None:
+                before = [yes for yes in said if yes.said_at <= item.at] or said[-1:]  # the clock went back meanwhile
+                for yes in before[-1:]:
+                    if yes.confirmation_id is None:
                         yes.confirmation_id = item.confirmation_id
                         return yes
         return None
@@ -357,6 +332,7 @@ class Book:
             orders = [order for order in self._orders_of(yes) if order.order_id in by_order]
             for order in self._latest_first(orders)[: max(len(orders) - yes.count, 0)]:
                 bad |= {one.id: "beyond the places agreed" for one in by_order[order.order_id]}
+        bad = {one: why for one, why in bad.items() if one not in self.kept_by_user}
         running = {one.id for one in alive}
         self.ended |= {one: known.why for one, known in self.bad.items() if one not in running}
         self.bad = {one: self.bad.get(one, Bad(why)) for one, why in bad.items()}
@@ -385,15 +361,9 @@ class Book:
         if not undisturbed or passed > _WAITING_AT_MOST_S:
             return
         for instance_id, bad in self.bad.items():
-            if self.world.instances[instance_id].visible_at <= now - passed:
+            instance = self.world.instances[instance_id]
+            asked = instance_id in self.undecided and (not self.time_is_known or now - instance.created_at > IN_USE_S)
+            if instance.visible_at <= now - passed and not asked:
                 bad.waited_s += passed
                 if bad.waited_s > PATIENCE_S:
                     self.wrong(f"machine {instance_id} still runs after {bad.waited_s:.0f} s of waiting: {bad.why}")
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether anything is still to be found out or ended."""
-        alive = {one.id: one for one in self.alive()}
-        open_orders = any(o.state in UNSETTLED or (o.live and o.instance_id not in alive) for o in self.orders.values())
-        hidden = any(one.visible_at > self.clock.now() for one in alive.values())
-        return open_orders or bool(self.bad) or hidden

@@ -17,9 +17,14 @@ class Failed:
 
 
 def _schedule(
-    *acts: str, faults: tuple[Fault, ...] = (), count: int = 1, fleet: str | None = None, market: int = 2
+    *acts: str,
+    faults: tuple[Fault, ...] = (),
+    count: int = 1,
+    fleet: str | None = None,
+    market: int = 2,
+    value: int = 10,
 ) -> Schedule:
-    steps = tuple(Act(kind, value=10) for kind in ("known", *acts))
+    steps = tuple(Act(kind, value=value) for kind in ("known", *acts))
     return Schedule(
         seed=0,
         market=market,
@@ -86,6 +91,14 @@ FAILED: Final = (
         "the only machine of an order, made 400 s after its create, was called a copy",
         _schedule(
             "create", count=3, fleet="best_effort", faults=(Fault("late_effect", operation="create", seconds=400.0),)
+        ),
+    ),
+    Failed(
+        "planned_beside_a_stuck_machine",
+        "a wait whose client had gone away in the create named itself as the next call, while a machine of the yes was "
+        "still to be rented: an agent that did so waited until the yes was over",
+        _schedule(
+            "hang_up", count=2, fleet="all_or_nothing", market=4, value=17, faults=(Fault("stuck_loading", nth=1),)
         ),
     ),
 )

@@ -12,13 +12,16 @@ import anyio
 from mcp.client import Client
 from mcp.types import CallToolResult
 
-from tests.faults.book import Book, Watched, Yes
+from tests.faults.book import Book, Watched
+from tests.faults.clock import MachineClock
+from tests.faults.entries import YES_LIFE_S, Yes
 from tests.faults.process import Crossings, Died, Host, Stage
 from tests.faults.schedule import Schedule
 from tests.stack import text_of
+from vastai_workflow.domain.ledger import CLOCK_SKEW_S
 from vastai_workflow.server import REFUSAL_META
 from vastai_workflow.simulator.app import build_app, simulator_of
-from vastai_workflow.simulator.clock import VirtualClock
+from vastai_workflow.simulator.clock import EPOCH, VirtualClock
 from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.world import World
 from vastai_workflow.store.sqlite import SqliteStore
@@ -72,21 +75,26 @@ class Play:
         self.ear = ear
         self.answers = answers
         self.schedule = schedule
-        self.clock = VirtualClock()
+        ahead_s = 0.0 if rehearsal else schedule.ahead_s
+        self.clock = VirtualClock(EPOCH - ahead_s)
+        self.machine = MachineClock(self.clock, ahead_s)
         rivals = 0.0 if rehearsal else schedule.rivals_per_hour
         self.world = World(
             schedule.market + 1, now=self.clock.now, offers=OFFERS, switches=QUICK, competitors_per_hour=rivals
         )
-        self.ledger = SqliteStore(":memory:", clock=self.clock)
-        self.book = Book(self.world, self.clock, self.ledger, verbose=verbose)
+        self.ledger = SqliteStore(":memory:", clock=self.machine)
+        self.book = Book(self.world, self.clock, self.machine, self.ledger, verbose=verbose)
         self.app = build_app(self.world, clock=self.clock)
-        self.crossings = Crossings([] if rehearsal else list(schedule.crashes))
+        self.book.time_is_known = rehearsal or (not schedule.steps and abs(schedule.ahead_s) <= CLOCK_SKEW_S)
+        self.crossings = (
+            Crossings() if rehearsal else Crossings(list(schedule.crashes), schedule.steps, self._set_clock)
+        )
         self.arm(rehearsal=rehearsal)
         numbers = iter(range(_NEW_IDS if rehearsal else 1, 10**9))
         self.stage = Stage(
             world=self.world,
             app=self.app,
-            clock=self.clock,
+            clock=self.machine,
             ledger=self.ledger,
             witness=self.book,
             crossings=self.crossings,
@@ -108,6 +116,11 @@ class Play:
     def disarm(self) -> None:
         """No more faults."""
         simulator_of(self.app).schedule = Watched((), self.book)
+
+    def _set_clock(self, seconds: float) -> None:
+        self.machine.set_by(seconds)
+        self.book.note(f"the server's clock is set by {seconds:+g} s")
+        self.met[f"clock set {'forward' if seconds > 0 else 'back'}"] += 1
 
     # -- calls
 
@@ -134,12 +147,13 @@ class Play:
 
     async def hung_up(self, arguments: dict[str, Any], after: int) -> None:
         """A create whose client goes away."""
+        told = set(self.book.ended)
         with anyio.CancelScope() as scope:
             self.crossings.hang_up_in(after, scope.cancel)
             await self.beside(0, "create_instances", arguments)
         if scope.cancelled_caught:
             self.book.note("the client went away")
-            self.book.ended.clear()  # what was done just now could not be told
+            self.book.untold(told)
             self.met["hung up"] += 1
 
     def _boot_again(self) -> None:
@@ -154,13 +168,14 @@ class Play:
         if tool == "destroy_instances":
             self.book.wanted_gone |= set(arguments["instance_ids"])
         self.book.note(f"call {tool} at {host.name} {arguments}")
+        told = set(self.book.ended)
         try:
             result = await client.call_tool(tool, arguments, progress_callback=self._progress)
         except (Died, BaseExceptionGroup) as death:
             if isinstance(death, BaseExceptionGroup) and death.split(Died)[1] is not None:
                 raise  # something else than a kill among several tasks
             self.book.note(f"process {host.name} died in {tool}")
-            self.book.ended.clear()  # what was done just now could not be told
+            self.book.untold(told)
             return None, None
         return self._judged(tool, result)
 
@@ -169,8 +184,10 @@ class Play:
         self.book.heard += [text, json.dumps(result.structured_content), json.dumps(result.meta)]
         self.book.note(f"answer of {tool}: {text}")
         if not result.is_error:
+            self.book.hear(result.structured_content or {})
             return result.structured_content, None
         refusal: Answer = (result.meta or {}).get(REFUSAL_META, {})
+        self.book.hear(refusal)
         self.met[f"refusal {refusal.get('code')}"] += 1
         if refusal.get("code") in {None, "internal_error"}:
             self.book.wrong(f"{tool} failed inside the server: {text} {self.ear.lines[-1:]}")
@@ -179,14 +196,14 @@ class Play:
     async def _progress(self, progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG002 # the SDK's
         self.book.heard.append(message or "")
 
-    async def wait(self, seconds: float, workflow_id: str) -> bool:
-        """Wait so long, then look once with wait_until_ready; whether it was answered."""
+    async def wait(self, seconds: float, workflow_id: str) -> Answer | None:
+        """Wait so long, then look once with wait_until_ready; None where it was not answered."""
         self.clock.advance(seconds)
         waited, _ = await self.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
         self.book.look()
         if waited is not None and not any("another call is renting" in note for note in waited["notes"]):
             self.book.waited()
-        return waited is not None
+        return waited
 
     # -- what agents and users know
 
@@ -199,5 +216,6 @@ class Play:
     def said_yes(self, agenda: Agenda, at: float) -> None:
         """The user said yes to what was shown."""
         env = {"HF_TOKEN": SECRET} if "env" in agenda.values else {}
-        self.book.yeses.append(Yes(agenda.workflow_id, agenda.digest, agenda.values, env, at))
+        until = self.clock.now() + YES_LIFE_S
+        self.book.yeses.append(Yes(agenda.workflow_id, agenda.digest, agenda.values, env, at, until))
         self.book.note(f"the user says yes to {agenda.digest}: {agenda.values}")

@@ -17,13 +17,13 @@ import httpx
 from mcp.client import Client
 from starlette.applications import Starlette
 
+from tests.faults.clock import MachineClock
 from tests.stack import FixedKeys, ShortcutProber
 from vastai_workflow.domain.audit import AuditEvent
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.server import build_server
-from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
 from vastai_workflow.steps.deps import Deps
@@ -80,11 +80,24 @@ class Crash:
         return f"killed at crossing {self.nth} of {self.point}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """The machine's clock is set by so many seconds at the `nth` crossing of any point."""
+
+    nth: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the server's clock is set by {self.seconds:+g} s at crossing {self.nth}"
+
+
 @dataclass
 class Crossings:
-    """Counts the points that processes come to, and says where one dies or loses its client."""
+    """Counts the points that processes come to: where one dies or loses its client, or the clock is set."""
 
     crashes: list[Crash] = field(default_factory=list[Crash])
+    steps: Sequence[ClockStep] = ()
+    set_clock: Callable[[float], None] | None = None
     hit: list[str] = field(default_factory=list[str])
     _seen: Counter[str] = field(default_factory=Counter[str])
     _hang_up_in: int = 0
@@ -98,6 +111,9 @@ class Crossings:
         """Count a crossing; whether the process dies at it."""
         self._seen[point] += 1
         self._seen[ANY_POINT] += 1
+        for step in self.steps:
+            if step.nth == self._seen[ANY_POINT] and self.set_clock is not None:
+                self.set_clock(step.seconds)
         if self._hang_up is not None:
             self._hang_up_in -= 1
             if self._hang_up_in <= 0:
@@ -127,11 +143,11 @@ class Witness(Protocol):
 
 @dataclass
 class Stage:
-    """What outlives the processes of one schedule: market, clock, ledger, and who watches."""
+    """What outlives the processes of one schedule: market, the machine's clock, ledger, and who watches."""
 
     world: World
     app: Starlette
-    clock: VirtualClock
+    clock: MachineClock
     ledger: SqliteStore
     witness: Witness
     crossings: Crossings

@@ -1,53 +1,112 @@
-"""The end of a schedule: the agent waits until all is at rest, and then what is left has to be as it was agreed."""
+"""The end of a schedule: the agent goes on until the server says that it is done, and comes back after a quiet time.
 
-from typing import Final
+What is left then has to be as it was agreed, and told.
+"""
 
-from tests.faults.play import SECRET, Play
+from random import Random
+from typing import Any, Final
+
+from tests.faults.acts import destroy_with_yes, next_of
+from tests.faults.play import SECRET, Answer, Play
+from tests.faults.told import MORE_TO_DO, TOLD_OF_AN_END, Said, said_in, sentences, to_destroy
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.simulator.instances import Instance
 
 _PAUSES_S: Final = (3.0, 6.0, 10.0, 15.0, 25.0)
 _ROUNDS: Final = 60
+_TRIES: Final = 3
+_UNCHANGED_S: Final = 50.0
+"""A machine that is told to get no readier for so long is waited for no more."""
+_QUIET_S: Final = 900.0
+"""Longer than anything that a schedule puts off, the lists' delay and the time after which a machine may be in use."""
 _YES_LIFE_S: Final = 1801.0
 _OPEN: Final = UNSETTLED | {OrderState.PLANNED}
+_FIRST_CALLS: Final = ("preflight", "instance_status", "propose_fields", "wait_until_ready")
 
 
 async def come_to_rest(play: Play) -> None:
-    """Faults are over; the agent goes on waiting, and follows what it is told. A kill may still come."""
+    """Faults are over; the agent follows what it is told. A kill may still come."""
     play.book.note("-- quiet")
     play.disarm()
+    if play.book.orders:
+        user = Random(f"rest {play.schedule.seed}")  # noqa: S311 - a schedule, not a secret
+        await _follow(play, user)
+        play.clock.advance(_QUIET_S)
+        await _come_back(play, user.choice(_FIRST_CALLS))
+        await _follow(play, user)
+
+
+async def _follow(play: Play, user: Random) -> None:
+    """Wait for every workflow with orders until there is nothing more to do, by the server's own words."""
+    seen: object = None
+    unchanged_s = 0.0
     for number in range(_ROUNDS):
-        if not play.book.orders:
-            return
-        answered = await _wait_for_all(play, _PAUSES_S[min(number, len(_PAUSES_S) - 1)])
+        pause = _PAUSES_S[min(number, len(_PAUSES_S) - 1)]
+        homes = list(dict.fromkeys(order.workflow_id for order in play.book.orders.values()))
+        answers = [await _wait(play, 0.0 if place else pause, home, user) for place, home in enumerate(homes)]
         play.book.check()
-        left = play.book.last_effect_at - play.clock.now()
-        if play.book.unsettled or not answered:
-            continue
-        if left > 0:
-            play.clock.advance(left + 1)
-        elif not await _planned_left(play):
+        now = [_shown(answer) for answer in answers]
+        unchanged_s, seen = (unchanged_s + pause if now == seen else 0.0), now
+        if all(answer is not None and _nothing_to_do(answer, unchanged_s) for answer in answers):
             return
+        for answer in answers:
+            await _create_or_outlive(play, answer)
     play.book.wrong(f"not at rest after {_ROUNDS} waits")
 
 
-async def _wait_for_all(play: Play, seconds: float) -> bool:
-    """One wait for every workflow that has orders; whether all were answered."""
-    homes = list(dict.fromkeys(order.workflow_id for order in play.book.orders.values()))
-    return all([await play.wait(0.0 if place else seconds, home) for place, home in enumerate(homes)])
+async def _wait(play: Play, seconds: float, workflow_id: str, user: Random) -> Answer | None:
+    """One wait; what it asks about machines the user answers, once for each."""
+    answer = await play.wait(seconds, workflow_id)
+    for machine in sorted(play.book.undecided):
+        if user.random() < 0.5:
+            play.book.note(f"the user keeps machine {machine}")
+            play.book.kept_by_user.add(machine)
+        else:
+            await destroy_with_yes(play, machine)
+    for machine in to_destroy(answer or {}):
+        await destroy_with_yes(play, machine)
+    return answer
 
 
-async def _planned_left(play: Play) -> bool:
-    """Orders that are still planned: created by the agent, or outlived by their yes."""
-    planned = [order for order in play.book.orders.values() if order.state is OrderState.PLANNED]
-    if not planned:
+def _shown(answer: Answer | None) -> object:
+    return answer and [(row["instance_id"], row["state"], row["readiness"]) for row in answer["instances"]]
+
+
+def _nothing_to_do(answer: Answer, unchanged_s: float) -> bool:
+    tool, _ = next_of(answer)
+    if not answer["settled"] or any(words in said for said in sentences(answer) for words in MORE_TO_DO):
         return False
-    order = planned[0]
+    return tool != "create_instances" and (tool != "wait_until_ready" or unchanged_s >= _UNCHANGED_S)
+
+
+async def _create_or_outlive(play: Play, answer: Answer | None) -> None:
+    """Orders that are still planned: created by the agent, or outlived by their yes."""
+    tool, arguments = next_of(answer)
+    if tool != "create_instances":
+        return
     if play.schedule.seed % 2 == 0:
-        await play.call("create_instances", workflow_id=order.workflow_id, plan_id=order.plan_id)
-    if play.book.orders[order.order_id].state is OrderState.PLANNED:
+        await play.call(tool, **arguments)
+    if any(order.state is OrderState.PLANNED for order in play.book.orders.values()):
         play.clock.advance(_YES_LIFE_S)
-    return True
+
+
+async def _come_back(play: Play, tool: str) -> None:
+    """After the quiet time the user asks for something: what should not run, or is not ours, is named at once."""
+    book = play.book
+    play.world.settle()
+    book.look()
+    visible = [one.id for one in play.world.instances.values() if one.visible_at <= play.clock.now()]
+    seen = [one for one in visible if one in book.bad or one in {copy.id for copy in book.copies()}]
+    home = next(iter(book.orders.values())).workflow_id
+    arguments: dict[str, Any] = {"workflow_id": home, "timeout_s": 0} if tool == "wait_until_ready" else {}
+    for _ in range(_TRIES):
+        answer, refusal = await play.call(tool, **arguments)
+        if answer is not None or refusal is not None:
+            said = said_in(answer or refusal or {})
+            for machine in seen:
+                if not said.get(machine):
+                    book.wrong(f"machine {machine} runs, and {tool} after the quiet time says nothing of it")
+            return
 
 
 def judge(play: Play) -> None:
@@ -58,15 +117,18 @@ def judge(play: Play) -> None:
     owned: dict[int, str] = {}
     for order in book.orders.values():
         _judge_order(play, order, alive, owned)
-    for instance_id in alive.keys() - owned.keys():
+    for instance_id in alive.keys() - owned.keys() - book.kept_by_user:
         book.wrong(f"machine {instance_id} runs, and no order on record is its")
-    heard = "\n".join(book.heard)
+    for instance_id in owned:
+        if Said.RUNS not in book.said.get(instance_id, ()):
+            book.wrong(f"machine {instance_id} runs, and nobody was told")
     for instance_id, why in book.ended.items():
-        if str(instance_id) not in heard:
+        if not TOLD_OF_AN_END & book.said.get(instance_id, set()):
             book.wrong(f"machine {instance_id} came and was ended ({why}), and nobody was told")
     for instance in book.copies():
-        if book.orders and str(instance.id) not in heard:
+        if book.orders and not {Said.NOT_OURS, Said.TO_DECIDE} & book.said.get(instance.id, set()):
             book.wrong(f"machine {instance.id} carries a copy of our mark, and nobody was told")
+    heard = "\n".join(book.heard)
     _judge_fleets(play, heard)
     _judge_secrets(play, heard)
 
@@ -86,7 +148,7 @@ def _judge_order(play: Play, order: Order, alive: dict[int, Instance], owned: di
     if order.state in _OPEN:
         book.wrong(f"order {order.order_id} is {order.state} after all was quiet")
     if order.state is not OrderState.RENTED:
-        if machine in alive:
+        if machine in alive and machine not in book.kept_by_user:
             book.wrong(f"machine {machine} of order {order.order_id} runs, though it is {order.state}")
     elif machine is None or machine not in alive:
         book.wrong(f"order {order.order_id} is rented, and its machine {machine} is none of ours")

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from tests.faults import acts, rest
-from tests.faults.book import Violation
+from tests.faults.entries import Violation
 from tests.faults.play import Agenda, Ear, Place, Play
 from tests.faults.process import running
 from tests.faults.schedule import Act, Schedule, schedule_of

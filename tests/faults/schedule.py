@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.faults.process import ANY_POINT, POINTS, Crash
+from tests.faults.process import ANY_POINT, POINTS, ClockStep, Crash
 from vastai_workflow.simulator.faults import FAULTS, Fault
 from vastai_workflow.simulator.rules.rule import Value
 
@@ -95,6 +95,9 @@ class Schedule:
     faults: tuple[Fault, ...]
     crashes: tuple[Crash, ...]
     rivals_per_hour: float
+    ahead_s: float = 0.0
+    """By how much the server's clock is ahead of the provider's."""
+    steps: tuple[ClockStep, ...] = ()
 
     def words(self) -> str:
         """The schedule for a person."""
@@ -103,6 +106,9 @@ class Schedule:
         lines += [f"  act: {act}" for act in self.acts]
         lines += [f"  fault: {fault!r} {dict(fault.settings)}" for fault in self.faults]
         lines += [f"  {crash}" for crash in self.crashes]
+        lines += [f"  {step}" for step in self.steps]
+        if self.ahead_s:
+            lines.append(f"  the server's clock is {self.ahead_s:+g} s off the provider's")
         if self.rivals_per_hour:
             lines.append(f"  others rent {self.rivals_per_hour:g} machines an hour")
         return "\n".join(lines)
@@ -119,6 +125,8 @@ def schedule_of(seed: int) -> Schedule:
         acts += [Act(kind, 0, chance.choice((4, 15))) for kind in _ACTS_FOR.get(name, ())]
         faults += _FAULTS_FOR.get(name, ())
         count = max(count, 2) if name == "dropped" else count
+    besides = Random(f"besides {seed}")  # noqa: S311 - the same
+    clock = seed % _EACH_CLOCK == 0
     return Schedule(
         seed=seed,
         market=chance.randrange(MARKETS),
@@ -129,7 +137,19 @@ def schedule_of(seed: int) -> Schedule:
         faults=tuple(faults),
         crashes=tuple(crashes),
         rivals_per_hour=chance.choice((0.0, 0.0, 0.0, 240.0)),
+        ahead_s=besides.choice(_AHEAD_S) if clock else 0.0,
+        steps=tuple(_step(besides) for _ in range(besides.choice((0, 1, 1, 2)))) if clock else (),
     )
+
+
+_EACH_CLOCK: Final = 4
+"""Each so many seeds the server's clock is off, or set, or both; the other schedules are as if there were no such."""
+_AHEAD_S: Final = (0.0, 20.0, -20.0, 90.0, -90.0)
+_STEPS_S: Final = (20.0, -20.0)
+
+
+def _step(besides: Random) -> ClockStep:
+    return ClockStep(besides.randrange(1, 70), besides.choice(_STEPS_S))
 
 
 _ACTS_FOR: Final = {

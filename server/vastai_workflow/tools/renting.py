@@ -127,10 +127,10 @@ async def wait_until_ready(
     again = {"workflow_id": workflow_id} if workflow_id is not None else {"instance_ids": instance_ids}
     failed = [report.instance_id for report in waited.reports if report.failed and not report.gone]
     after = None
-    if not waited.over:
-        after = next_call("wait_until_ready", **again)
-    elif waited.planned is not None:
+    if waited.planned is not None and waited.settled:  # before its yes expires, whatever else is waited for
         after = next_call("create_instances", workflow_id=waited.planned.workflow_id, plan_id=waited.planned.plan_id)
+    elif not waited.over:
+        after = next_call("wait_until_ready", **again)
     elif failed:
         after = next_call("read_logs", instance_id=failed[0])
     elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
