@@ -40,6 +40,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SETTLE-6": "An offer that an order of the account holds is not chosen again, whatever a search shows.",
     "SETTLE-7": "Read only, settle sends nothing and says what is to be released.",
     "SETTLE-8": "settle looks at each account with the newest of its key sources that works.",
+    "SETTLE-9": "No clock that is wrong, is set, or begins anew makes an order look settled before it is.",
     "CANCEL-1": "A client that goes away amid a create leaves an order that is known or unknown, sent once.",
     # A yes of its own
     "PURPOSE-1": "Start, recycle, another key, and what is not ours need a yes of their own, good for one call.",

@@ -29,7 +29,7 @@ from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
 from vastai_workflow.steps.calls import note
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.ports import Keys, LocalKey, Prober, ProbeReport, ProbeTarget
+from vastai_workflow.steps.ports import Clock, Keys, LocalKey, Prober, ProbeReport, ProbeTarget
 from vastai_workflow.store.sqlite import SqliteStore
 from vastai_workflow.vast.key_sources import VastMarkets
 
@@ -204,6 +204,7 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     store: SqliteStore | None = None,
     world: World | None = None,
     clock: VirtualClock | None = None,
+    own_clock: Clock | None = None,
     approval: Literal["human", "relayed", "auto"] = "auto",
     transport_to: Callable[[Starlette], httpx.AsyncBaseTransport] = SimulatedTransport,
     keys: Keys | None = None,
@@ -214,7 +215,8 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
 ) -> AsyncGenerator[Stack]:
     """A fresh market and server; pass `world`, `clock` and `store` of another stack for a second server beside it.
 
-    `person`: who answers where the client can ask; without one it can't.
+    `person`: who answers where the client can ask; without one it can't. `own_clock`: the server's, where it is not the
+    market's.
     """
     clock = clock or VirtualClock()
     world = world or World(seed, now=clock.now, offers=offers, switches=switches or QUICK)
@@ -227,18 +229,19 @@ async def stack(  # noqa: PLR0913 # what tests vary, each by its name
     def transport() -> httpx.AsyncBaseTransport:
         return transport_to(app)
 
+    own_clock = own_clock or clock
     markets = VastMarkets(
         environment=environment,
         cwd=home,
         home=home,
-        clock=clock,
+        clock=own_clock,
         base_url="http://127.0.0.1:1",
         transport=transport,
         answers_dir=folder,
         on_call=note,
     )
     deps = Deps(
-        clock=clock,
+        clock=own_clock,
         store=store or SqliteStore(":memory:", clock=clock),
         markets=markets,
         keys=keys or FixedKeys(),

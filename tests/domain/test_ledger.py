@@ -77,7 +77,7 @@ def test_a_move_writes_what_was_learned_and_nothing_else() -> None:
     moved = order.moved(OrderState.RENTED, OrderFacts(instance_id=31, rented_price_per_hour=Decimal("0.41")))
     assert moved == an_order(
         state=OrderState.RENTED,
-        reason="before",
+        reason=None,  # why it was not sure whether it rented is history
         warnings=("w",),
         instance_id=31,
         rented_price_per_hour=Decimal("0.41"),

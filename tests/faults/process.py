@@ -278,6 +278,9 @@ class _Clock(_Port):
     def now(self) -> float:
         return self._host.process.stage.clock.now()
 
+    def steady(self) -> float:
+        return self._host.process.stage.clock.steady()
+
     async def sleep(self, seconds: float) -> None:
         self._host.process.live()
         await self._host.process.stage.clock.sleep(seconds)

@@ -20,12 +20,11 @@ MUTANTS: Final = (
     Mutant(
         "sent is written after the reply",
         _ORDERS,
-        """        order = await deps.store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=deps.clock.now()))
+        """        order = await deps.store.move_order(order.order_id, OrderState.SENT, sent)
         try:
             outcome = await run.opened.market.create(order.ask_id, request)
 """,
-        """        sent = OrderFacts(sent_at=deps.clock.now())
-        try:
+        """        try:
             outcome = await run.opened.market.create(order.ask_id, request)
             order = await deps.store.move_order(order.order_id, OrderState.SENT, sent)
 """,
@@ -34,7 +33,7 @@ MUTANTS: Final = (
     Mutant(
         "sent carries no time",
         _ORDERS,
-        "OrderState.SENT, OrderFacts(sent_at=deps.clock.now()))",
+        "OrderState.SENT, sent)",
         "OrderState.SENT)",
         (f"{_C}::test_an_order_is_not_called_not_rented_before_its_time_out_and_the_lists_delay",),
     ),

@@ -11,12 +11,17 @@ from pathlib import Path
 from vastai_workflow.cli.clock import SystemClock
 from vastai_workflow.cli.wiring import adapters
 from vastai_workflow.settings import Settings
+from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.store.sqlite import SqliteStore
 
 
 class Ahead(SystemClock):
     """The real clock, 200 s ahead."""
+
+    def steady(self) -> float:
+        """Seconds since the machine started."""
+        return super().steady() + 200.0
 
     def now(self) -> float:
         """Unix seconds."""
@@ -30,7 +35,7 @@ async def settle_ahead(folder: Path, url: str, api_key: str) -> None:
     deps = adapters(settings, environment, Ahead(), folder.parent)
     market = await deps.markets.open("env:VAST_API_KEY")
     account = await market.account()
-    await settle_now(deps, market, account.id, await market.instances())
+    await settle_now(deps, market, account.id, await list_instances(deps, market))
     await deps.markets.aclose()
     assert isinstance(deps.store, SqliteStore)
     await deps.store.aclose()

@@ -1,5 +1,6 @@
 """Settling after a crash: a second server on the same ledger stands for the start after it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from vastai_workflow.domain.ledger import OrderFacts, OrderState, marker
 from vastai_workflow.domain.market import ORDER_VARIABLE
 from vastai_workflow.simulator.renting import rent
 from vastai_workflow.steps.ending import ON_REQUEST
+from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.reconcile import close_by_hand
 from vastai_workflow.steps.settle import settle
 from vastai_workflow.store.sqlite import SqliteStore
@@ -413,7 +415,8 @@ async def test_a_list_that_forgets_a_machine_and_shows_its_double_does_not_swap_
         s.clock.advance(61)
         s.world.settle()
         market = await s.deps.markets.open("env:VAST_API_KEY")
-        shown = tuple(item for item in await market.instances() if item.id != machine)
+        listed = await list_instances(s.deps, market)
+        shown = replace(listed, instances=tuple(item for item in listed.instances if item.id != machine))
         await settle(s.deps, market, (await market.account()).id, shown)
         assert s.running() == [machine]
 

@@ -19,6 +19,9 @@ class SteppedClock:
     def now(self) -> float:
         return self.time
 
+    def steady(self) -> float:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
         await asyncio.sleep(0)

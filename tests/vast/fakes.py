@@ -33,6 +33,9 @@ class Clock:
     def now(self) -> float:
         return self.time
 
+    def steady(self) -> float:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.time += seconds

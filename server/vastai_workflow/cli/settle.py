@@ -95,13 +95,14 @@ async def _settle_account(deps: "Deps", account_id: int, sources: Sequence[str])
 
 async def _looked(deps: "Deps", account_id: int, source: str) -> "Settled":
     from vastai_workflow.domain.errors import Refusal  # noqa: PLC0415 # with the others
+    from vastai_workflow.steps.listing import list_instances  # noqa: PLC0415 # with the others
     from vastai_workflow.steps.reconcile import settle_now  # noqa: PLC0415 # with the others
 
     market = await deps.markets.open(source)
     account = await market.account()
     if account.id != account_id:
         raise Refusal("account_changed", f"got the key of account {account.id} in {source}, needed {account_id}")
-    return await settle_now(deps, market, account_id, await market.instances())
+    return await settle_now(deps, market, account_id, await list_instances(deps, market))
 
 
 async def _told(deps: "Deps", account_id: int) -> int:
@@ -111,7 +112,7 @@ async def _told(deps: "Deps", account_id: int) -> int:
 
     open_orders = await deps.store.orders(account_id=account_id, states=tuple(UNSETTLED))
     for order in open_orders:
-        tell(f"account {account_id}: {unsettled_words(order, deps.clock.now())}: run this again then")
+        tell(f"account {account_id}: {unsettled_words(order, deps.moment())}: run this again then")
     if not open_orders:
         tell(f"account {account_id}: settled")
     return UNKNOWN if open_orders else SETTLED

@@ -15,10 +15,14 @@ _PRICE_TOLERANCE: Final = Decimal("0.0005")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`faults`: why it can't be kept; `warnings`: what the user should know though it is kept."""
+    """`faults`: why it can't be kept; `warnings`: what the user should know though it is kept.
+
+    `may_be_new`: the only fault is the price, which may have been as agreed when the machine came.
+    """
 
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    may_be_new: bool = False
 
 
 def compare(order: Order, instance: Instance) -> Delivery:
@@ -40,12 +44,11 @@ def compare(order: Order, instance: Instance) -> Delivery:
             not 0 < instance.disk_gb < order.disk_gb,
             f"got {instance.disk_gb} GB of disk, agreed {order.disk_gb} GB",
         ),
-        (
-            instance.price.per_hour <= order.ceiling_per_hour,
-            f"got {instance.price}, agreed at most {Rate(order.ceiling_per_hour)}",
-        ),
     ]
     faults = tuple(why for holds, why in checks if not holds)
+    if instance.price.per_hour > order.ceiling_per_hour:
+        too_dear = f"got {instance.price}, agreed at most {Rate(order.ceiling_per_hour)}"
+        return Delivery((*faults, too_dear), may_be_new=not faults)
     dearer = instance.price.per_hour > order.price_per_hour + _PRICE_TOLERANCE
     warnings = (f"costs {instance.price}, planned {Rate(order.price_per_hour)}",) if dearer and not faults else ()
     return Delivery(faults, warnings)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -49,8 +49,21 @@ VISIBILITY_S: Final = 60.0
 """A new machine may be missing from lists for this long (reported; the exact delay is not known)."""
 
 
+SETTLES_S: Final = CREATE_TIMEOUT_S + VISIBILITY_S
+"""Age of an order from which its absence from a complete list proves that it rented nothing."""
+
 CLOCK_SKEW_S: Final = 120.0
-"""How far the provider's clock may be from ours."""
+"""How far the provider's clock may seem to be from ours, by the time that its answers take."""
+
+
+class Moment(NamedTuple):
+    """A time on two clocks: Unix seconds, which somebody may set, and seconds that only pass, since the machine began.
+
+    The second one is the same for all processes of a machine, and begins anew with it.
+    """
+
+    unix: float
+    steady: float
 
 
 class IllegalMoveError(Exception):
@@ -68,7 +81,8 @@ class Order(BaseModel):
     `ssh_key`, `fleet` and `places` are those of the yes.
     `reply_error`: the create's reply was an error, and named a machine all the same.
     `late_since`: when its machine showed up after its place was given back.
-    `final_state`: how its end went, once one was asked for.
+    `sent_steady`: the same time as `sent_at` on the clock that nobody sets. `final_state`: how its end went, once one
+    was asked for.
     `host_key`: the SHA256 fingerprint of the SSH host key at the first login; empty after a recycle, until the next.
     `ssh_key_removed`: it was to be taken from the machine; only a yes of its own gives it back.
     """
@@ -95,6 +109,7 @@ class Order(BaseModel):
     state: OrderState = OrderState.PLANNED
     replaces: str | None = None
     sent_at: float | None = None
+    sent_steady: float | None = None
     instance_id: int | None = None
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None
@@ -135,10 +150,22 @@ class Order(BaseModel):
         """Whether its machine showed up after its place was given back."""
         return self.late_since is not None
 
-    @property
-    def settled_from(self) -> float | None:
-        """Unix seconds from which its absence from a complete list proves that it rented nothing."""
-        return None if self.sent_at is None else self.sent_at + CREATE_TIMEOUT_S + VISIBILITY_S
+    def age(self, at: Moment) -> float:
+        """Seconds since it was sent, of which both clocks know; 0 where none was kept.
+
+        A clock that was set may say too much. The steady one never does: begun anew, it says what passed since then.
+        """
+        if self.sent_at is None:
+            return 0.0
+        told = at.unix - self.sent_at
+        if self.sent_steady is None:
+            return told
+        passed = at.steady - self.sent_steady
+        return min(told, passed if passed >= 0 else at.steady)
+
+    def settles_in(self, at: Moment) -> float:
+        """Seconds until a complete list without it proves that it rented nothing; 0 or less: one of now does."""
+        return SETTLES_S - self.age(at)
 
     def can_have_made(self, start_date: float | None) -> bool:
         """Whether a machine of this age is from this order's one request; its mark may be copied any time later.
@@ -154,7 +181,8 @@ class Order(BaseModel):
         """This order in its next state, or IllegalMoveError."""
         if to not in TRANSITIONS[self.state]:
             raise IllegalMoveError(self.order_id, self.state, to)
-        return self.model_copy(update={"state": to, **(facts.given() if facts else {})})
+        cleared = {"reason": None} if to is OrderState.RENTED else {}  # why it was not sure is history
+        return self.model_copy(update={"state": to, **cleared, **(facts.given() if facts else {})})
 
     def noted(self, facts: "OrderFacts") -> "Order":
         """This order with new facts."""
@@ -167,6 +195,7 @@ class OrderFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sent_at: float | None = None
+    sent_steady: float | None = None
     instance_id: int | None = None
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -109,7 +110,9 @@ def _endpoint(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         if wait_s > 0:
             threshold = 60 / endpoint.per_minute if endpoint.per_minute else endpoint.interval_s
             return _response(refusals.too_many(simulator.world.switches, threshold, wait_s))
-        return await _exchange(simulator, call, endpoint, request, malformed=body is None)
+        response = await _exchange(simulator, call, endpoint, request, malformed=body is None)
+        response.headers["date"] = formatdate(simulator.world.time, usegmt=True)
+        return response
 
     return answer
 

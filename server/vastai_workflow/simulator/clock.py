@@ -39,6 +39,10 @@ class VirtualClock:
         """The time, in Unix seconds."""
         return self._now
 
+    def steady(self) -> float:
+        """The same: nobody sets it back."""
+        return self._now
+
     def advance(self, seconds: float) -> None:
         """Move the clock forward; a negative number is refused, since time does not run back."""
         if seconds < 0:
@@ -67,6 +71,10 @@ class ScaledClock:
     def now(self) -> float:
         """The time, in Unix seconds."""
         return self._start + (self._began() - self._zero) * self._speed
+
+    def steady(self) -> float:
+        """The same: nobody sets it back."""
+        return self.now()
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward at once."""

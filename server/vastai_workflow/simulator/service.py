@@ -88,7 +88,14 @@ async def running(
     app = build_app(world, faults, clock=clock)
     on_sockets = _OnSockets(app, hosts)
     config = uvicorn.Config(
-        on_sockets, http=H11Protocol, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False
+        on_sockets,
+        http=H11Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        date_header=False,  # the market's own clock says the date
     )
     server = on_sockets.server = _Server(config)
     listener = socket.create_server((HOST, port))  # listens from here on, so nobody has to wait for the start

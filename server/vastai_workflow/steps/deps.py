@@ -8,6 +8,7 @@ import anyio
 
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.ledger import Moment
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.ports import Clock, Keys, Markets, Prober, Store
 
@@ -18,7 +19,7 @@ class Deps:
 
     `approve_with`: the command by which a person answers the question of a code on their own terminal. `pause`: waits
     so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: when
-    each was last held against a complete list by this process, with nothing left to release; Unix seconds.
+    each was last held against a complete list by this process, with nothing left to release; steady seconds.
     """
 
     clock: Clock
@@ -32,6 +33,10 @@ class Deps:
     approve_with: Callable[[str], str] = "vastai-workflow approve {}".format
     pause: Callable[[float], Awaitable[None]] = anyio.sleep
     settled_accounts: dict[int, float] = field(default_factory=dict[int, float])
+
+    def moment(self) -> Moment:
+        """Now, on both clocks."""
+        return Moment(self.clock.now(), self.clock.steady())
 
 
 @dataclass(frozen=True, slots=True)

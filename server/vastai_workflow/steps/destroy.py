@@ -81,7 +81,7 @@ async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> 
     if seen is not None:  # whose reply named it wrongly has another machine
         orders = tuple(o for o in orders if not o.live or made_by(seen.instance, o, deps.store.store_ids))
     live = [order for order in orders if order.live]
-    lists_after = max((listed_by(order, known=seen is not None) for order in live), default=0.0)
+    lists_after = max((listed_by(order, deps.moment(), known=seen is not None) for order in live), default=0.0)
     return Target(instance_id, seen, orders, lists_after, proven=seen is not None)
 
 

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import IllegalMoveError, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import IllegalMoveError, Moment, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
@@ -83,8 +83,8 @@ async def end_orders(
             finals[order.order_id] = "unknown"  # another machine under this id: not touched
             continue
         known = shown is not None or (await deps.store.window(order.instance_id)).seen_at > 0
-        proven = shown is not None
-        targets.append(Target(order.instance_id, None, (order,), listed_by(order, known=known), proven=proven))
+        lists_after = listed_by(order, deps.moment(), known=known)
+        targets.append(Target(order.instance_id, None, (order,), lists_after, proven=shown is not None))
     looks = {} if not targets else await end_all(deps, market, targets, deadline, by_itself(orders[0]), reason=reason)
     for target in targets:
         if target.instance_id in looks:
@@ -101,9 +101,9 @@ async def end_double(deps: Deps, market: Market, instance: Instance, order: Orde
     return (await end_all(deps, market, [target], deadline, by_itself(order), reason=DOUBLE))[instance.id].final
 
 
-def listed_by(order: Order, *, known: bool) -> float:
+def listed_by(order: Order, now: Moment, *, known: bool) -> float:
     """From when on absence from a list means something: at once for a machine that a list has shown already."""
-    return 0.0 if known or order.settled_from is None else order.settled_from
+    return 0.0 if known else now.unix + order.settles_in(now)
 
 
 async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, cost: Usd | None = None) -> None:
@@ -142,8 +142,9 @@ async def _ended(
     looks: dict[int, Look] = {}
     pending = list(targets)
     while pending:
+        since = deps.clock.now()
         asked = await _ask_each(deps, market, pending, deadline, reason)
-        looks |= await _seen(deps, market, asked)
+        looks |= await _seen(deps, market, asked, since)
         for instance_id in (item.instance_id for item, _ in asked if looks[item.instance_id].final == "gone"):
             await deps.prober.forget(instance_id)
         if len(asked) < len(pending):
@@ -203,13 +204,13 @@ async def _intend(deps: Deps, target: Target, reason: str) -> None:
             await deps.store.note_order(order.order_id, OrderFacts(final_state="unknown", reason=reason))
 
 
-async def _seen(deps: Deps, market: Market, asked: Sequence[_Asked]) -> dict[int, Look]:
-    """What one complete list says of those that were asked to end."""
+async def _seen(deps: Deps, market: Market, asked: Sequence[_Asked], since: float) -> dict[int, Look]:
+    """What one complete list, and their pages `since` then, say of those that were asked to end."""
     try:
         listed = {item.id: item for item in await market.instances()} if asked else {}
     except ProviderError as error:
-        return {target.instance_id: _by_page(_judged(deps, target, there, {}), error) for target, there in asked}
-    return {target.instance_id: _judged(deps, target, there, listed) for target, there in asked}
+        return {target.instance_id: _by_page(_judged(deps, target, there, {}, since), error) for target, there in asked}
+    return {target.instance_id: _judged(deps, target, there, listed, since) for target, there in asked}
 
 
 def _by_page(look: Look, error: ProviderError) -> Look:
@@ -221,12 +222,14 @@ def _by_page(look: Look, error: ProviderError) -> Look:
     return Look("unknown", look.state, look.error or error, f"{reason}: call destroy_instances again" if seen else None)
 
 
-def _judged(deps: Deps, target: Target, there: Instance | ProviderError | None, listed: dict[int, Instance]) -> Look:
+def _judged(
+    deps: Deps, target: Target, there: Instance | ProviderError | None, listed: dict[int, Instance], since: float
+) -> Look:
     if isinstance(there, ProviderError):
         return Look("unknown", error=there)
     shown = listed.get(target.instance_id) or there
     if shown is None:
-        return Look("gone", State.GONE) if deps.clock.now() >= target.lists_after else Look("unknown")
+        return Look("gone", State.GONE) if since >= target.lists_after else Look("unknown")
     if not target.proven and not any(made_by(shown, order, deps.store.store_ids) for order in target.orders):
         return Look("unknown", condition(shown).state, reason="a machine without our mark has this id: not touched")
     return Look("still there", condition(shown).state)

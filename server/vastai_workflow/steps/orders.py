@@ -27,6 +27,7 @@ from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import committed, with_orders
+from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.outlook import not_held, search, under
 from vastai_workflow.steps.settle import settle
 
@@ -112,9 +113,9 @@ def newest_rent(workflow: Workflow) -> Confirmation | None:
 async def look_again(run: Run) -> None:
     """One complete list, held against the ledger; another one where ending machines took time meanwhile."""
     for _ in range(_LOOKS):
-        instances = await run.opened.market.instances()
-        settled = await settle(run.deps, run.opened.market, run.opened.account.id, instances)
-        run.instances = tuple(item for item in instances if item.id not in settled.ended)
+        listed = await list_instances(run.deps, run.opened.market)
+        settled = await settle(run.deps, run.opened.market, run.opened.account.id, listed)
+        run.instances = tuple(item for item in listed.instances if item.id not in settled.ended)
         run.notes.extend(note for note in settled.notes if note not in run.notes)
         if not settled.ended:
             return
@@ -155,7 +156,9 @@ async def _place(run: Run, order: Order, request: CreateRequest) -> None:
     """The paid section: flushed as sent before the first byte leaves, finished in the ledger whoever hangs up."""
     deps = run.deps
     with anyio.CancelScope(shield=True):
-        order = await deps.store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=deps.clock.now()))
+        now = deps.moment()
+        sent = OrderFacts(sent_at=now.unix, sent_steady=now.steady)
+        order = await deps.store.move_order(order.order_id, OrderState.SENT, sent)
         try:
             outcome = await run.opened.market.create(order.ask_id, request)
         except ProviderError as error:  # only before the first byte left
@@ -264,6 +267,7 @@ async def _replace(run: Run, order: Order, ask_id: int) -> None:
         "state": OrderState.PLANNED,
         "replaces": order.order_id,
         "sent_at": None,
+        "sent_steady": None,
         "reason": None,
         "ask_id": ask_id,
     }

@@ -12,6 +12,7 @@ from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
+from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.reconcile import settle_on_first_use
 
@@ -42,9 +43,9 @@ class Look:
 async def look_around(deps: Deps, market: Market) -> Look:
     """The account and every machine of it."""
     account = await market.account()
-    instances = await market.instances()
-    left = await settle_on_first_use(deps, market, account.id, instances)
-    return Look(account, await with_orders(deps, account.id, instances), owed=left.owed)
+    listed = await list_instances(deps, market)
+    left = await settle_on_first_use(deps, market, account.id, listed)
+    return Look(account, await with_orders(deps, account.id, listed.instances), owed=left.owed)
 
 
 async def look_at_offers(deps: Deps, market: Market, values: Mapping[str, Any], ceiling: Rate | None) -> Look:

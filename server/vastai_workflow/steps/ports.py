@@ -28,6 +28,10 @@ class Clock(Protocol):
         """Unix seconds."""
         ...
 
+    def steady(self) -> float:
+        """Seconds since some start of this machine, the same for all its processes; nobody sets them."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         ...

@@ -14,6 +14,7 @@ from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import made_by
 from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome
 from vastai_workflow.steps.keys import ensure_instance_key
+from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.steps.status import DETAIL_CAP, Report, report_gone, report_of
@@ -125,10 +126,10 @@ class _Wait:
         """One reading of the list and what follows from it. Machines are tried as their pages come."""
         self._tried.clear()
         market, account = self._opened.market, self._opened.account
-        listed = await market.instances(self._try)
+        listed = await list_instances(self._deps, market, self._try)
         self._next_look = self._deps.clock.now() + LOOK_EVERY_S
         settled = await settle_now(self._deps, market, account.id, listed, deadline=self._deadline)
-        by_id = {instance.id: instance for instance in listed if instance.id not in settled.ended}
+        by_id = {instance.id: instance for instance in listed.instances if instance.id not in settled.ended}
         self._orders = await self._orders_to_show()
         for instance in by_id.values():
             self._try(instance)

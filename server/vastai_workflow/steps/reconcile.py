@@ -5,41 +5,40 @@ from dataclasses import replace
 from typing import Final
 
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal
-from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, UNSETTLED, Order, OrderFacts, OrderState
-from vastai_workflow.domain.market import Instance
+from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, SETTLES_S, UNSETTLED, Moment, Order, OrderFacts, OrderState
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleets import release_short_fleets, short_fleets
+from vastai_workflow.steps.listing import Listed, list_instances
 from vastai_workflow.steps.ports import Market
-from vastai_workflow.steps.settle import Settled, settle
+from vastai_workflow.steps.settle import Settled, dated, settle
 
 _BUSY: Final = "account_busy"
-_LIST_S: Final = 60.0
-"""A complete list says what was true this long ago, or later: no request takes longer."""
+_SHOWN_S: Final = SETTLES_S + 60.0
+"""Age of an order from which each list shows all that its request made, its second effect too."""
 
 BY_HAND: Final = "closed by hand: the person saw no machine of it"
 
 
 async def settle_now(
-    deps: Deps, market: Market, account_id: int, instances: Sequence[Instance], *, deadline: float | None = None
+    deps: Deps, market: Market, account_id: int, listed: Listed, *, deadline: float | None = None
 ) -> Settled:
     """Settle with this list, unless another call or process is renting for the account just now.
 
     Read only it sends nothing, and says what is to be released. Not long after the `deadline` (None: of a call that
     begins now) short fleets are left to the next call.
     """
-    began = deps.clock.now()
-    deadline = began + CALL_BUDGET_S if deadline is None else deadline
+    deadline = deps.clock.now() + CALL_BUDGET_S if deadline is None else deadline
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
             if deps.caps.read_only:
-                return await _looked_at(deps, market, account_id, instances)
-            settled = await settle(deps, market, account_id, instances)
+                return await _looked_at(deps, market, account_id, listed)
+            settled = await settle(deps, market, account_id, listed)
             short = await release_short_fleets(deps, market, account_id, deadline)
             if short.left:
                 deps.settled_accounts.pop(account_id, None)
             elif not settled.owed:
-                deps.settled_accounts[account_id] = began
+                deps.settled_accounts[account_id] = listed.asked.steady
             notes, ended = (*settled.notes, *short.notes), settled.ended | short.gone
             return replace(settled, notes=notes, ended=ended, short=short.left)
     except Refusal as busy:
@@ -48,23 +47,20 @@ async def settle_now(
         return Settled(notes=("another call is renting for this account",), busy=True)
 
 
-async def settle_on_first_use(
-    deps: Deps, market: Market, account_id: int, instances: Sequence[Instance] | None = None
-) -> Settled:
+async def settle_on_first_use(deps: Deps, market: Market, account_id: int, listed: Listed | None = None) -> Settled:
     """What a crash, or a request's second effect, left is found before anything else is done or shown.
 
     Once per process and account, and again once a list shows all that a request of the account, of whatever process,
     can have made. Brings the ledger up to date and sends nothing; what is to be released is said at each call
     until it is.
     """
-    began = deps.clock.now()
     sent = await deps.store.orders(account_id=account_id)
     amid = any(order.state is OrderState.SENT for order in sent)  # by a call that goes on now, or that was cut short
-    if not sent or (not amid and _seen_since(deps.settled_accounts.get(account_id), sent, began)):
+    if not sent or (not amid and _seen_since(deps.settled_accounts.get(account_id), sent, deps.moment())):
         return Settled()
     try:
         async with deps.store.account_lock(account_id, wait_s=0.0):
-            listed = await market.instances() if instances is None else instances
+            listed = await list_instances(deps, market) if listed is None else listed
             settled = await _looked_at(deps, market, account_id, listed)
     except (ProviderError, LocalError) as error:
         return Settled(notes=(f"what an earlier run left could not be looked at: {error.message}",))
@@ -73,24 +69,24 @@ async def settle_on_first_use(
             raise
         return Settled()
     if not settled.owed:
-        deps.settled_accounts[account_id] = began
+        deps.settled_accounts[account_id] = listed.asked.steady
     return settled
 
 
-async def _looked_at(deps: Deps, market: Market, account_id: int, instances: Sequence[Instance]) -> Settled:
+async def _looked_at(deps: Deps, market: Market, account_id: int, listed: Listed) -> Settled:
     """Bring the ledger up to date and send nothing; what is to be released is said."""
-    settled = await settle(deps, market, account_id, instances, may_end=False)
+    settled = await settle(deps, market, account_id, listed, may_end=False)
     short = [order for orders in await short_fleets(deps, account_id) for order in orders]
     told = (f"machine {o.instance_id} runs without its fleet: call wait_until_ready" for o in short)
     return replace(settled, owed=(*settled.owed, *short), notes=(*settled.notes, *told))
 
 
-def _seen_since(settled_at: float | None, orders: Sequence[Order], now: float) -> bool:
+def _seen_since(settled_at: float | None, orders: Sequence[Order], now: Moment) -> bool:
     """Whether the last settling's list shows all that those of these orders made whose requests are over by now."""
     if settled_at is None:
         return False
-    shown_from = [order.settled_from + _LIST_S for order in orders if order.settled_from is not None]
-    return all(moment <= settled_at for moment in shown_from if moment <= now)
+    shown_for = [order.age(now) - _SHOWN_S for order in orders if order.sent_at is not None]
+    return all(seconds >= now.steady - settled_at for seconds in shown_for if seconds >= 0)
 
 
 async def unknown_order(deps: Deps, order_id: str) -> Order:
@@ -100,10 +96,8 @@ async def unknown_order(deps: Deps, order_id: str) -> Order:
         raise Refusal("invalid_argument", f"got order {order_id[:40]!r}, allowed one that the ledger holds")
     if order.state not in UNSETTLED:
         raise Refusal("invalid_argument", f"got an order that is {order.state}, allowed one that is unknown")
-    now = deps.clock.now()
-    if order.sent_at is None or order.sent_at > now:  # a clock went back: what starts in the future starts now
-        order = await deps.store.note_order(order_id, OrderFacts(sent_at=now))
-    left = (order.sent_at or now) + CREATE_TIMEOUT_S - now
+    order = await dated(deps, order)
+    left = CREATE_TIMEOUT_S - order.age(deps.moment())
     if left > 0:
         raise Refusal(
             "invalid_argument",

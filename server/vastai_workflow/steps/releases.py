@@ -27,6 +27,7 @@ IN_USE_AFTER_S: Final = 600.0
 QUEUE_PATIENCE_S: Final = 60.0
 """Seconds for which a machine whose start got no answer may look as if it waited for its GPU."""
 
+_CHOICE: Final = "Ask the user: keep it or destroy it?"
 _OWED: Final = "to be released: call wait_until_ready"
 _AGAIN: Final = "it may cost money: call wait_until_ready again"
 
@@ -35,7 +36,8 @@ _AGAIN: Final = "it may cost money: call wait_until_ready again"
 class Work:
     """One settling: the newest complete list against the account's orders.
 
-    `owed`: orders with something to release; `ended`: machines that were seen to be gone then.
+    `owed`: orders with something to release; `ended`: machines that were seen to be gone then; `came_late`: orders
+    whose machine this list showed first, after they were given up.
     """
 
     deps: Deps
@@ -46,6 +48,7 @@ class Work:
     notes: list[str] = field(default_factory=list[str])
     owed: list[Order] = field(default_factory=list[Order])
     ended: set[int] = field(default_factory=set[int])
+    came_late: set[str] = field(default_factory=set[str])
 
     def tell(self, note: str) -> None:
         """Something the user should know."""
@@ -58,10 +61,7 @@ async def release_double(work: Work, order: Order, instance: Instance) -> None:
     One that was found late may be in use by now: the user's to decide.
     """
     if may_be_in_use(instance.start_date, work.deps.clock.now()):
-        work.tell(
-            f"order {order.order_id} made a second machine {instance.id}, which costs money. "
-            "Ask the user: keep it or destroy it?"
-        )
+        work.tell(f"order {order.order_id} made a second machine {instance.id}, which costs money. {_CHOICE}")
         return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
     _told(work, order, instance.id, f"order {order.order_id} made a second machine {instance.id}", ended)
@@ -73,29 +73,31 @@ async def release_again(work: Work, order: Order, instance: Instance) -> None:
         return
     shown = f"machine {instance.id} was gone, and is listed again"
     if order.reason == ELSEWHERE:
-        work.tell(f"{shown}. Ask the user: keep it or destroy it?")
+        work.tell(f"{shown}. {_CHOICE}")
         return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
     _told(work, order, instance.id, shown, ended)
 
 
-async def release_late(work: Work, order: Order) -> bool:
+async def release_late(work: Work, order: Order, instance: Instance) -> bool:
     """It showed up after its place was given back: kept while there is a place, else released. True: released.
 
     Only orders that have, or had, a machine for the user count, and the newest late one goes first. What may be in use
     or a copy is left to the user.
     """
-    instance = work.instances.get(order.instance_id or 0)
-    if instance is None or not order.late:
+    if not order.late:
         return False
     same_yes = [item for item in work.orders.values() if item.confirmation_id == order.confirmation_id]
     surplus = sum(map(_counts, same_yes)) - order.places
     late = sorted((item for item in same_yes if item.live and item.late), key=lambda item: item.created_at)
     if surplus <= 0 or order not in late[-surplus:]:
+        if order.order_id in work.came_late:
+            shown = f"machine {instance.id} of order {order.order_id} showed up after it was given up, and costs money"
+            work.tell(f"{shown}. {_CHOICE}")
         return False
     why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    if not order.can_have_made(instance.start_date) or may_be_in_use(order.late_since, work.deps.clock.now()):
-        work.tell(f"{why}. Ask the user: keep it or destroy it?")
+    if not order.can_have_made(instance.start_date) or may_be_in_use(instance.start_date, work.deps.clock.now()):
+        work.tell(f"{why}. {_CHOICE}")
         return False
     ended = await _ended(work, order, CAME_LATE)
     if ended == "gone":
@@ -115,7 +117,10 @@ def may_be_in_use(since: float | None, now: float) -> bool:
 
 
 async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
-    """Release a machine that is not what was agreed; note one that is dearer than planned. Once per order."""
+    """Release a machine that is not what was agreed; note one that is dearer than planned. Once per order.
+
+    A price above the ceiling that is first seen late may be new, and the machine in use: the user's to decide.
+    """
     stillborn = await _stillborn(work.deps, order, instance)
     if order.rented_price_per_hour is not None and not stillborn:
         return
@@ -128,6 +133,10 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
             work.tell(f"machine {instance.id} {warning}")
         return
     why = "; ".join(faults)
+    if delivery.may_be_new and not stillborn and may_be_in_use(instance.start_date, work.deps.clock.now()):
+        await work.deps.store.note_order(order.order_id, facts.model_copy(update={"warnings": faults}))
+        work.tell(f"machine {instance.id} is not as agreed ({why}). {_CHOICE}")
+        return
     ended = await _ended(work, order, f"{NOT_AS_AGREED}: {why}")
     if ended == "gone":
         await work.deps.store.note_order(order.order_id, facts)
@@ -176,6 +185,6 @@ async def _stillborn(deps: Deps, order: Order, instance: Instance) -> bool:
     """The create's reply was an error, and what it made all the same can't serve and never ran."""
     if order.reply_error is None or condition(instance).fatal is None or order.sent_at is None:
         return False
-    if deps.clock.now() > order.sent_at + STILLBORN_S:
+    if order.age(deps.moment()) > STILLBORN_S:
         return False
     return (await deps.store.window(instance.id)).gpu_s == 0

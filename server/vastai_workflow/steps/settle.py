@@ -3,7 +3,6 @@
 It never sends a create. What this store ordered it adopts or releases; other machines it leaves alone and names.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vastai_workflow.domain.delivery import compare
@@ -11,6 +10,7 @@ from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
     IllegalMoveError,
+    Moment,
     Order,
     OrderFacts,
     OrderState,
@@ -20,6 +20,7 @@ from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.ending import ELSEWHERE, ON_REQUEST
 from vastai_workflow.steps.fleet_view import made_by, marked_by
+from vastai_workflow.steps.listing import Listed
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.releases import (
     Work,
@@ -47,23 +48,21 @@ class Settled:
     busy: bool = False
 
 
-async def settle(
-    deps: Deps, market: Market, account_id: int, instances: Sequence[Instance], *, may_end: bool = True
-) -> Settled:
+async def settle(deps: Deps, market: Market, account_id: int, listed: Listed, *, may_end: bool = True) -> Settled:
     """Reconcile this account's orders with one complete list. Call it with the account's lock held.
 
     `may_end` false: the ledger is brought up to date, and nothing is sent.
     """
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
-    work = Work(deps, market, {item.id: item for item in instances}, orders, may_end)
-    for instance in sorted(instances, key=lambda item: item.id):
+    work = Work(deps, market, {item.id: item for item in listed.instances}, orders, may_end)
+    for instance in sorted(listed.instances, key=lambda item: item.id):
         await _claim(work, instance)
         await cancel_queued_start(work, instance)
     for order in tuple(orders.values()):
         if order.state is OrderState.RENTED:
-            await _check_rented(work, order)
+            await _check_rented(work, order, listed.asked)
         else:
-            orders[order.order_id] = await _judge_absent(deps, order)
+            orders[order.order_id] = await _judge_absent(deps, order, listed.asked)
     if work.owed:
         deps.settled_accounts.pop(account_id, None)  # each first look says so, until it is done
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
@@ -111,8 +110,12 @@ async def _lacks_a_machine(work: Work, order: Order) -> bool:
 
 
 def _may_be_its_own(order: Order, instance: Instance) -> bool:
-    """From this order's request by its age; at any other age it has to be what was agreed, since nothing is ended."""
-    return order.can_have_made(instance.start_date) or not compare(order, instance).faults
+    """From this order's request by its age. At any other age: what was agreed, of an order that has had no machine.
+
+    An order's first machine is no copy, since there was nothing to copy from.
+    """
+    first = order.instance_id is None and not compare(order, instance).faults
+    return first or order.can_have_made(instance.start_date)
 
 
 async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
@@ -123,29 +126,26 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
         order = await store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date))
     if order.state in GIVES_PLACE_BACK:
         facts = OrderFacts(instance_id=instance.id, late_since=work.deps.clock.now())
-        work.tell(
-            f"machine {instance.id} of order {order.order_id} showed up after it was given up, and costs money. "
-            "Ask the user: keep it or destroy it?"
-        )
+        work.came_late.add(order.order_id)
     return await store.move_order(order.order_id, OrderState.RENTED, facts)
 
 
-async def _check_rented(work: Work, order: Order) -> None:
+async def _check_rented(work: Work, order: Order, asked: Moment) -> None:
     instance = work.instances.get(order.instance_id or 0)
     if instance is None or not made_by(instance, order, work.deps.store.store_ids):
-        await _check_missing(work, order, named=instance)
+        await _check_missing(work, await dated(work.deps, order), asked, named=instance)
         return
-    if await release_late(work, order):
+    if await release_late(work, order, instance):
         return
     await release_unfit(work, order, instance)
     if order.final_state is not None and order.reason == ON_REQUEST:
         work.tell(f"machine {instance.id} was to be destroyed and is still there: call destroy_instances again")
 
 
-async def _check_missing(work: Work, order: Order, *, named: Instance | None) -> None:
+async def _check_missing(work: Work, order: Order, asked: Moment, *, named: Instance | None) -> None:
     """Ended, or never there: absent from the list and from its own page, and not just new."""
-    deps, now = work.deps, work.deps.clock.now()
-    new = now < (order.settled_from or 0.0)  # its create may have taken a minute to answer, and lists lag
+    deps = work.deps
+    new = order.settles_in(asked) > 0  # its create may have taken a minute to answer, and lists lag
     if order.instance_id is None or (named is None and new):
         return
     there = await work.market.instance(order.instance_id)
@@ -158,7 +158,7 @@ async def _check_missing(work: Work, order: Order, *, named: Instance | None) ->
         reason = f"the reply named machine {order.instance_id}, which is not ours, and none of ours came"
     else:
         reason = ELSEWHERE if order.final_state is None or order.reason is None else order.reason
-    facts = OrderFacts(ended_at=now, final_state="gone", reason=reason)
+    facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason=reason)
     try:
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
     except IllegalMoveError:  # another call saw its end first
@@ -166,22 +166,29 @@ async def _check_missing(work: Work, order: Order, *, named: Instance | None) ->
     work.tell(f"machine {order.instance_id} of order {order.order_id} is gone: {reason}")
 
 
-async def _judge_absent(deps: Deps, order: Order) -> Order:
+async def _judge_absent(deps: Deps, order: Order, asked: Moment) -> Order:
     """Not in the list: not rented, once the request can't be under way any more and the list can't lag any more."""
-    now = deps.clock.now()
+    now = asked.unix
     if order.state is OrderState.PLANNED and not order.created_at <= now < order.created_at + CONFIRMATION_LIFE_S:
         return await deps.store.move_order(
             order.order_id, OrderState.DROPPED, OrderFacts(reason="its yes expired before it was sent")
         )
     if order.state not in UNSETTLED:
         return order
-    sent_at = now if order.sent_at is None or order.sent_at > now else order.sent_at
+    order = await dated(deps, order)
     if order.state is OrderState.SENT:
-        order = await deps.store.move_order(
-            order.order_id, OrderState.UNKNOWN, OrderFacts(sent_at=sent_at, reason="the process that sent it is gone")
-        )
-    elif sent_at != order.sent_at:
-        order = await deps.store.note_order(order.order_id, OrderFacts(sent_at=sent_at))
-    if now < (order.settled_from or now):
+        reason = OrderFacts(reason="the process that sent it is gone")
+        order = await deps.store.move_order(order.order_id, OrderState.UNKNOWN, reason)
+    if order.settles_in(asked) > 0:
         return order
     return await deps.store.move_order(order.order_id, OrderState.NOT_RENTED)
+
+
+async def dated(deps: Deps, order: Order) -> Order:
+    """Sent in the past: a clock that went back, or another machine's, made the future of it."""
+    now = deps.moment()
+    if order.sent_at is not None and order.sent_at <= now.unix:
+        return order
+    passed = max(now.steady - (now.steady if order.sent_steady is None else order.sent_steady), 0.0)
+    facts = OrderFacts(sent_at=now.unix - passed, sent_steady=now.steady - passed)
+    return await deps.store.note_order(order.order_id, facts)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from vastai_workflow.domain import fields
-from vastai_workflow.domain.ledger import Order
+from vastai_workflow.domain.ledger import Moment, Order
 from vastai_workflow.domain.market import Charge, Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
@@ -26,9 +26,9 @@ def note_lines(notes: Sequence[str]) -> str:
     return "".join(f"\nnote: {note}" for note in notes)
 
 
-def unsettled_words(order: Order, now: float) -> str:
+def unsettled_words(order: Order, now: Moment) -> str:
     """An order that may have rented, and until when that is known."""
-    left = max((order.settled_from or now) - now, 0.0)
+    left = max(order.settles_in(now), 0.0)
     return (
         f"order {order.order_id} may have rented ({order.reason or 'no answer'}); known in {left:.0f} s at the latest"
     )

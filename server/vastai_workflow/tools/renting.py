@@ -135,7 +135,7 @@ async def wait_until_ready(
         after = next_call("read_logs", instance_id=failed[0])
     elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
         after = _another_try(workflow_id, spent=bool(waited.reports))
-    now = deps.clock.now()
+    now = deps.moment()
     short = [] if waited.came_short is None else [render.fleet_words(waited.came_short)]
     notes = [*short, *waited.notes, *(render.unsettled_words(order, now) for order in waited.open_orders)]
     result = results.Instances(

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 READ_TIMEOUT_S: Final = CREATE_TIMEOUT_S
 """Between two bytes of any answer. A create as a whole has no more either, since settling an order counts on that."""
 _MAX_REDIRECTS: Final = 3
+_SAME_CLOCK_S: Final = 10.0
+"""Clocks that differ by less are taken for the same: an answer takes a while too."""
 _NOTHING_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 T = TypeVar("T")
@@ -55,6 +58,8 @@ class Client:
         self._answers_dir = answers_dir
         self._on_call = on_call
         self.limiter = Limiter(clock)
+        self.ahead_s = 0.0
+        """How far the provider's clock is ahead of ours, by its newest answer; less than that took is not seen."""
         self.http = httpx.AsyncClient(
             transport=transport,
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
@@ -98,6 +103,7 @@ class Client:
                     "unreachable", f"no answer to {request.endpoint.name} ({type(error).__name__})"
                 ) from None
             else:
+                self._compare_clocks(response)
                 return answer(response.status_code, response.headers, response.content)
             finally:
                 self._tell(request, began, said)
@@ -155,6 +161,15 @@ class Client:
                 break
             response = await self.http.send(onward)
         return response
+
+    def _compare_clocks(self, response: httpx.Response) -> None:
+        """RFC 9110: a server with a clock sends a Date, in whole seconds. One that can't be read says nothing."""
+        try:
+            said = parsedate_to_datetime(response.headers.get("date", ""))
+        except ValueError:
+            return
+        ahead = said.timestamp() - self.clock.now()
+        self.ahead_s = ahead if abs(ahead) > _SAME_CLOCK_S else 0.0
 
     def _tell(self, request: Request, began: float, said: str) -> None:
         if self._on_call is not None:

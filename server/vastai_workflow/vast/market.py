@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -85,7 +86,7 @@ class VastMarket:
             raise
         if found is not None and found.id != instance_id:
             raise ProviderError("unreadable_answer", f"got instance {found.id}, allowed {instance_id}")
-        return found
+        return None if found is None else self._on_our_clock(found)
 
     async def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
         """Offers that fit, by price."""
@@ -183,6 +184,18 @@ class VastMarket:
         with contextlib.suppress(NothingThere):
             await self._client.call(request, models.done)
 
+    def _on_our_clock(self, found: Instance) -> Instance:
+        """With its times as our clock had it then."""
+        ahead = self._client.ahead_s
+        if not ahead:
+            return found
+        start, end = found.start_date, found.end_date
+        return replace(
+            found,
+            start_date=None if start is None else start - ahead,
+            end_date=None if end is None else end - ahead,
+        )
+
     async def _list(self, shown: Callable[[Instance], object] | None) -> tuple[Instance, ...]:
         """One reading of the list; every doubt about its completeness is `incomplete_list`."""
         query = {"select_filters": "{}", "order_by": json.dumps([{"col": "id", "dir": "asc"}]), "limit": str(_PAGE)}
@@ -191,7 +204,7 @@ class VastMarket:
         async for page in self._pages(endpoints.INSTANCES, query):
             if "next_token" not in page:
                 raise _incomplete("the list does not say whether there is more")
-            rows = _each(page, "instances", models.instance)
+            rows = [self._on_our_clock(row) for row in _each(page, "instances", models.instance)]
             for instance in rows:
                 found.append(instance)
                 if shown is not None:
