@@ -19,6 +19,12 @@ function policy(csp) {
   return "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'none'";
 }
 
+/** The client's user types what the question names. */
+async function askUser({ params }) {
+  host.asked.push(params.message);
+  return { action: 'accept', content: { value: /To agree, type .*: (\S+)/.exec(params.message)[1] } };
+}
+
 let client;
 let tools;
 let bridge;
@@ -26,12 +32,17 @@ let bridge;
 globalThis.host = {
   sizes: [],
   told: [],
+  asked: [],
 
-  async connect(era, extensions) {
+  async connect(era, extensions, asks) {
     client = new Client(
       { name: 'app-host', version: '1.0.0' },
-      { capabilities: extensions ? { extensions: APPS } : {}, versionNegotiation: { mode: era } },
+      {
+        capabilities: { ...(extensions ? { extensions: APPS } : {}), ...(asks ? { elicitation: { form: {} } } : {}) },
+        versionNegotiation: { mode: era },
+      },
     );
+    if (asks) client.setRequestHandler('elicitation/create', askUser);
     await client.connect(new Wire());
     ({ tools } = await client.listTools());
   },

@@ -159,16 +159,25 @@ async def app_host(
     *,
     era: str = "auto",
     apps: bool = True,
+    asks: bool = False,
+    approval: str = "auto",
     width: int = 800,
     scheme: str = "light",
     offers: int = 60,
 ) -> AsyncGenerator[AppHost]:
-    """A window of a width, in a colour scheme; a server that a client with or without apps talks to in an era."""
+    """A window of a width, in a colour scheme; a server that a client with or without apps talks to in an era.
+
+    `asks`: the client can ask its user, who agrees. `approval`: whose yes the server takes.
+    """
     from playwright.async_api import async_playwright  # noqa: PLC0415 # a plain test run is without the extra `browser`
 
     clock = ScaledClock(1.0)
     world = World(1, now=clock.now, offers=offers, switches=Switches(limits=False))
-    async with running(world, clock) as market, _serving(market, place) as server, async_playwright() as playwright:
+    async with (
+        running(world, clock) as market,
+        _serving(market, place, approval) as server,
+        async_playwright() as playwright,
+    ):
         browser = await playwright.chromium.launch(executable_path=_browser(), args=list(_QUIET))
         look: Any = {"color_scheme": scheme, "viewport": {"width": width, "height": 720}, "reduced_motion": "reduce"}
         page = await browser.new_page(**look)
@@ -176,7 +185,7 @@ async def app_host(
         await _connect(shown, server)
         relay = asyncio.create_task(_relay(server, page))
         try:
-            await page.evaluate("([era, apps]) => host.connect(era, apps)", [era, apps])
+            await page.evaluate("(given) => host.connect(...given)", [era, apps, asks])
             yield shown
         finally:
             relay.cancel()
@@ -190,11 +199,12 @@ def _browser() -> str:
 
 
 @asynccontextmanager
-async def _serving(market: Service, place: Path) -> AsyncGenerator[Process]:
+async def _serving(market: Service, place: Path, approval: str) -> AsyncGenerator[Process]:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(place),
         "VASTAI_WORKFLOW_STATE": str(place / "state"),
+        "VASTAI_WORKFLOW_APPROVAL": approval,
         "VAST_URL": market.url,
         "VAST_API_KEY": market.api_key,
     }

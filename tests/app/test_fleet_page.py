@@ -125,6 +125,44 @@ async def test_a_machine_that_was_not_rented_here_is_refused_with_its_question_a
 
 
 @pytest.mark.requirement("APP-8")
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_where_the_client_asks_its_user_the_refusal_says_so(kit: Kit, tmp_path: Path, era: str) -> None:
+    async with app_host(kit, tmp_path, era=era, asks=True) as h:
+        machine = h.stranger()
+        await shown(h)
+        await ask_end(h, machine, str(machine))
+        await h.app.get_by_role("button", name="Destroy it").click()
+        trouble = h.app.get_by_role("alert")
+        await trouble.wait_for()
+        told = await trouble.inner_text()
+        assert "tell your agent to go on with confirm_fields; this client then asks you itself" in told
+        assert "question for you" not in told
+        refusal = await h.page.evaluate("(id) => host.call('destroy_instances', {instance_ids: [id]})", machine)
+        after = refusal["_meta"]["vastai-workflow/refusal"]["next_call"]
+        await h.call(after["tool"], **after["arguments"])
+        [question] = await h.host("host.asked")
+        assert question.startswith(f"Destroy {machine} ('mine'")
+        await h.app.get_by_role("button", name="Destroy it").click()
+        await h.app.locator("#status", has_text=f"{machine} is gone.").wait_for()
+
+
+@pytest.mark.requirement("APP-8")
+async def test_where_only_a_terminal_takes_the_yes_the_refusal_says_so(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path, approval="human") as h:
+        machine = h.stranger()
+        await shown(h)
+        await ask_end(h, machine, str(machine))
+        await h.app.get_by_role("button", name="Destroy it").click()
+        trouble = h.app.get_by_role("alert")
+        await trouble.wait_for()
+        told = await trouble.inner_text()
+        assert f"Destroy {machine} ('mine'" in told
+        assert " approve " in told
+        assert "Next: when you have done so, try again here." in told
+        assert machine in h.market.world.instances
+
+
+@pytest.mark.requirement("APP-8")
 async def test_what_the_server_did_not_see_gone_is_not_called_gone(kit: Kit, tmp_path: Path) -> None:
     async with app_host(kit, tmp_path) as h:
         [machine] = await ready(h)

@@ -45,10 +45,18 @@ function showTrouble(error) {
   const body = error instanceof Refused ? error.body : { message: error.message };
   const lines = [el('p', {}, el('strong', {}, error instanceof Refused ? 'Not done. ' : 'It failed. '), body.message)];
   if (body.ask_user) lines.push(el('p', {}, el('strong', {}, 'The question for you: '), body.ask_user));
-  const step = body.next_call ? `answer in the chat; your agent goes on with ${body.next_call.tool}.` : body.step;
+  const step = nextStep(body);
   if (step) lines.push(el('p', {}, el('strong', {}, 'Next: '), step));
   place.replaceChildren(...lines);
   place.hidden = false;
+}
+
+/** What helps, by who asks: the agent in the chat, the client itself, or a terminal, which the question names. */
+function nextStep({ ask_user: question, next_call: next, step }) {
+  if (!next) return step;
+  const onAnswer = next.tool === 'confirm_fields';
+  if (question) return onAnswer ? `answer in the chat; your agent goes on with ${next.tool}.` : 'when you have done so, try again here.';
+  return onAnswer ? `tell your agent to go on with ${next.tool}; this client then asks you itself.` : `your agent goes on with ${next.tool}.`;
 }
 
 function clearTrouble() {
