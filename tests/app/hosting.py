@@ -21,7 +21,7 @@ from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.world import World
 
 if TYPE_CHECKING:
-    from playwright.async_api import FrameLocator, Page
+    from playwright.async_api import Frame, FrameLocator, Page
 
 PACKAGES: Final = (
     "@modelcontextprotocol/ext-apps@2.0.4",
@@ -115,10 +115,8 @@ class AppHost:
         )
 
     async def faults(self) -> list[str]:
-        """What the accessibility checker finds in the app's page, as rule and element."""
-        await self.inside(self.kit.axe)
-        found = await self.inside("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
-        return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
+        """What the accessibility checker finds in the app's page."""
+        return await faults_in(self.page.frames[1], self.kit)
 
     async def picture(self, name: str) -> None:
         """Keep what the app shows, all of it."""
@@ -152,8 +150,15 @@ class AppHost:
         return machine.id
 
 
+async def faults_in(page: "Page | Frame", kit: Kit) -> list[str]:
+    """What the accessibility checker finds, as rule and element."""
+    await page.evaluate(kit.axe)
+    found = await page.evaluate("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
+    return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
+
+
 @asynccontextmanager
-async def app_host(
+async def app_host(  # noqa: PLR0913 # what tests vary, each by its name
     kit: Kit,
     place: Path,
     *,
@@ -169,18 +174,13 @@ async def app_host(
 
     `asks`: the client can ask its user, who agrees. `approval`: whose yes the server takes.
     """
-    from playwright.async_api import async_playwright  # noqa: PLC0415 # a plain test run is without the extra `browser`
-
     clock = ScaledClock(1.0)
     world = World(1, now=clock.now, offers=offers, switches=Switches(limits=False))
     async with (
         running(world, clock) as market,
         _serving(market, place, approval) as server,
-        async_playwright() as playwright,
+        window(width, scheme) as page,
     ):
-        browser = await playwright.chromium.launch(executable_path=_browser(), args=list(_QUIET))
-        look: Any = {"color_scheme": scheme, "viewport": {"width": width, "height": 720}, "reduced_motion": "reduce"}
-        page = await browser.new_page(**look)
         shown = AppHost(page, market, clock, kit, width, [])
         await _connect(shown, server)
         relay = asyncio.create_task(_relay(server, page))
@@ -189,7 +189,18 @@ async def app_host(
             yield shown
         finally:
             relay.cancel()
-            await browser.close()
+
+
+@asynccontextmanager
+async def window(width: int, scheme: str) -> AsyncGenerator["Page"]:
+    """An empty page of a width, in a colour scheme."""
+    from playwright.async_api import async_playwright  # noqa: PLC0415 # a plain test run is without the extra `browser`
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=_browser(), args=list(_QUIET))
+        look: Any = {"color_scheme": scheme, "viewport": {"width": width, "height": 720}, "reduced_motion": "reduce"}
+        yield await browser.new_page(**look)
+        await browser.close()
 
 
 def _browser() -> str:

@@ -125,7 +125,7 @@ async def test_a_no_is_one_whatever_was_typed_and_the_code_is_used_up() -> None:
         proposal = await s.call("propose_fields")
         form = form_in(await browser.enters())
         declined = await browser.post("/answer", data={**form, "say": "no"})
-        assert "Declined. Nothing was spent." in declined.text
+        assert "Declined: nothing was confirmed, nothing was spent." in declined.text
         late = await browser.post("/answer", data=form)
         assert late.status_code == 409
         assert await yeses(s) == []

@@ -1,5 +1,6 @@
 """What needs a yes of its own: start, recycle, another key, and what is not ours. Refused, asked, done, once."""
 
+import re
 from typing import Any
 
 import pytest
@@ -60,6 +61,9 @@ async def test_without_its_own_yes_nothing_is_sent_and_with_it_it_works_once(
         before = dict(writes(s))
         refusal = await s.refusal(tool, **call)
         assert refusal["code"] == "purpose_not_confirmed"
+        assert re.fullmatch(
+            rf"no yes yet to (\w+|attach this SSH key to|take this SSH key from) {machine}", refusal["message"]
+        )
         assert str(machine) in refusal["ask_user"]
         assert writes(s) == before
         given = await follow(s, refusal)

@@ -15,6 +15,7 @@ from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.asking import named, refusal_that_asks
 from vastai_workflow.steps.deps import Caller, Deps
 
+_NOT_GIVEN: Final = "purpose_not_confirmed"
 _ASKS: Final[Mapping[Purpose, Mapping[str, Any]]] = {
     Purpose.START: call("start_instances"),
     Purpose.RECYCLE: call("restart_instances", mode="recycle"),
@@ -137,9 +138,16 @@ async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refus
     asked = kept.asked(question.about, question.digest)
     if asked is None:
         raise AssertionError
-    code = "purpose_not_confirmed" if refusal is None else refusal.code
-    message = f"this {intent.purpose} needs a yes of its own" if refusal is None else refusal.message
-    return refusal_that_asks(deps, caller, kept, asked, (code, message))
+    if refusal is None or refusal.code == _NOT_GIVEN:
+        return refusal_that_asks(deps, caller, kept, asked, (_NOT_GIVEN, f"no yes yet to {_in_words(intent)}"))
+    return refusal_that_asks(deps, caller, kept, asked, (refusal.code, refusal.message))
+
+
+def _in_words(intent: Intent) -> str:
+    where = ", ".join(map(str, intent.instance_ids)) or "the account"
+    keys = {Purpose.ATTACH: "attach this SSH key to", Purpose.DETACH: "take this SSH key from"}
+    act = intent.detail if intent.purpose is Purpose.END else keys.get(intent.purpose, intent.purpose)
+    return f"{act} {where}"
 
 
 def _question(deps: Deps, opened: Opened, intent: Intent) -> Question:

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -31,9 +31,25 @@ _COOKIE: Final = "vastai-workflow-approvals"
 _TRIES: Final = 10
 _MOST_BYTES: Final = 4096
 _STYLE: Final = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-    "form{border:1px solid;border-radius:.5rem;padding:1rem;margin:1rem 0}"
-    "input,button{font:inherit;padding:.4rem .6rem;margin:.25rem .5rem .25rem 0}"
+    ":root{color-scheme:light dark;--paper:light-dark(#fff,#1b1c1f);--panel:light-dark(#f5f5f2,#26282c);"
+    "--ink:light-dark(#1b1c1f,#ededeb);--quiet:light-dark(#565a61,#b1b5bc);--rule:light-dark(#d8d8d3,#43464c);"
+    "--mark:light-dark(#1a53b8,#86b3ff);--on-mark:light-dark(#fff,#10131a);--good:light-dark(#1d6b3a,#7fd39b);"
+    "--bad:light-dark(#b3261e,#ff9d94)}"
+    "*{box-sizing:border-box}"
+    "body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
+    "main{max-width:40rem;margin:0 auto;padding:1.5rem 1rem}"
+    "h1{font-size:1.25rem;line-height:1.3;margin:0}h2{font-size:1rem;line-height:1.4;margin:0 0 .5rem}"
+    "p{margin:0 0 .75rem}p:last-child{margin-bottom:0}a{color:var(--mark)}"
+    ".quiet{color:var(--quiet);font-size:.875rem}button~.quiet{margin-top:.75rem}"
+    "form,.empty{background:var(--panel);border:1px solid var(--rule);border-radius:.5rem;padding:1rem;margin:1rem 0}"
+    ".note{border-left:4px solid;padding:.25rem .75rem;margin:1rem 0 0}.good{color:var(--good)}.bad{color:var(--bad)}"
+    "label{display:block}p+label{margin-top:1rem}"
+    "input,button{font:inherit;color:inherit;min-height:2.75rem;border:1px solid var(--quiet);border-radius:.375rem}"
+    "input{display:block;width:100%;max-width:20rem;margin:.375rem 0 .75rem;padding:.25rem .625rem}"
+    "input{background:var(--paper)}"
+    "button{padding:.25rem 1.25rem;margin-right:.5rem;background:none;cursor:pointer}"
+    ".yes{background:var(--mark);border-color:var(--mark);color:var(--on-mark);font-weight:600}"
+    ":focus-visible{outline:2px solid var(--mark);outline-offset:2px}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS: Final = {
@@ -105,7 +121,8 @@ class ApprovalPage:
             return wrong
         cookie = self.door.enter((await _form(request)).get("secret", ""))
         if cookie is None:
-            return _page("<p>That is not the secret, or it was used already. Start the command again.</p>", status=403)
+            wrong = "That is not the secret, or it was used already. Look at the terminal, or start the command again."
+            return _page(_note(wrong, "bad") + _DOOR, status=403)
         inside = RedirectResponse("/", status_code=303, headers=_HEADERS)
         inside.set_cookie(_COOKIE, cookie, httponly=True, samesite="strict")
         return inside
@@ -116,22 +133,24 @@ class ApprovalPage:
             return wrong
         given = await _form(request)
         if not self._inside(request) or not _same(given.get("token", ""), self.door.token()):
-            return _page("<p>This answer does not come from the page. Open it again.</p>", status=403)
+            return _page(_note("This answer does not come from the page. Open it again.", "bad"), status=403)
         try:
             workflow, question = await approving.by_code(self.deps, self.owner, given.get("code", ""))
             typed = "no" if given.get("say") == "no" else given.get("value", "").strip() or "nothing"
             agreed = await approving.answer(self.deps, workflow, question, typed, BY)
         except Refusal as refusal:
-            return await self._shown(refusal.message, status=409)
-        return await self._shown("Agreed: tell your agent to go on." if agreed else "Declined. Nothing was spent.")
+            return await self._shown(_note(f"{refusal.message[:1].upper()}{refusal.message[1:]}.", "bad"), status=409)
+        if agreed:
+            return await self._shown(_note("Agreed: tell your agent to go on.", "good"))
+        return await self._shown(_note("Declined: nothing was confirmed, nothing was spent."))
 
     def _strange(self, request: Request) -> Response | None:
         """A request that was meant for another address, or sent by another page."""
         origin = request.headers.get("origin")
         if request.headers.get("host") != self.address:
-            return _page("<p>Not served under this address.</p>", status=421)
+            return _page(_note("Not served under this address.", "bad"), status=421)
         if origin not in {None, f"http://{self.address}"}:
-            return _page("<p>Sent by another page.</p>", status=403)
+            return _page(_note("Sent by another page.", "bad"), status=403)
         return None
 
     def _inside(self, request: Request) -> bool:
@@ -139,31 +158,51 @@ class ApprovalPage:
 
     async def _shown(self, note: str, *, status: int = 200) -> Response:
         waiting = await approving.waiting(self.deps, self.owner)
-        forms = "".join(_asked(question, self.door.token()) for _, question in waiting)
-        told = f"<p role=status><strong>{escape(note)}</strong></p>" if note else ""
-        return _page(told + (forms or "<p>No question is open.</p>"), status=status)
+        asked = [
+            (question, any(mark in workflow.declined for mark in question.marks)) for workflow, question in waiting
+        ]
+        forms = "".join(
+            _asked(question, self.door.token(), declined=declined)
+            for question, declined in sorted(asked, key=lambda pair: pair[1])
+        )
+        return _page(note + (forms or _EMPTY) + _AGAIN, status=status)
 
 
 _DOOR: Final = (
-    "<form method=post action=/enter><label>The secret that your terminal shows "
-    "<input name=secret autocomplete=off autofocus></label><button>Enter</button></form>"
+    "<form method=post action=/enter><label>Type the secret that your terminal shows"
+    "<input name=secret autocomplete=off spellcheck=false autofocus></label><button class=yes>Enter</button></form>"
 )
+_EMPTY: Final = (
+    "<div class=empty><p>No question is open.</p><p class=quiet>Your agent tells you when there is one.</p></div>"
+)
+_AGAIN: Final = "<p class=quiet><a href=/>Look again</a></p>"
 
 
-def _asked(question: "Question", token: str) -> str:
-    """One question's form. Nothing in it is filled in."""
+def _note(text: str, kind: Literal["", "good", "bad"] = "") -> str:
+    """What came of the last answer; screen readers read it out."""
+    return f"<p role=status class='note {kind}'>{escape(text)}</p>"
+
+
+def _asked(question: "Question", token: str, *, declined: bool) -> str:
+    """One question's form. Nothing in it is filled in. `declined`: they did not agree to it when they were asked."""
+    before = "<p class=bad>You did not agree when you were asked. If you want it after all, agree here.</p>"
+    asked, mark, rest = question.text.partition("? ")
+    name = f"q-{question.code}"
     return (
-        f"<form method=post action=/answer><p>{escape(question.text)}</p>"
-        f"<p>To agree, type {escape(FORMS[question.form])}: <strong>{escape(question.answer)}</strong></p>"
+        f"<form method=post action=/answer aria-labelledby={name}><h2 id={name}>{escape(asked + mark.strip())}</h2>"
+        f"<p>{escape(rest)}</p>{before if declined else ''}"
         f"<input type=hidden name=token value={token}><input type=hidden name=code value={question.code}>"
-        f"<label>{escape(FORMS[question.form])} <input name=value autocomplete=off></label>"
-        "<button name=say value=yes>Agree</button><button name=say value=no>Decline</button></form>"
+        f"<label>To agree, type {escape(FORMS[question.form])}: <strong>{escape(question.answer)}</strong>"
+        "<input name=value autocomplete=off spellcheck=false></label>"
+        "<button name=say value=yes class=yes>Agree</button><button name=say value=no>Decline</button>"
+        f"<p class=quiet>Question {question.code}. To change something, decline and tell your agent what.</p></form>"
     )
 
 
 def _page(body: str, *, status: int = 200) -> HTMLResponse:
     html = (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<meta name=color-scheme content='light dark'>"
         f"<title>Your agent asks</title><style>{_STYLE}</style><main><h1>Your agent asks</h1>{body}</main></html>"
     )
     return HTMLResponse(html, status_code=status, headers=_HEADERS)

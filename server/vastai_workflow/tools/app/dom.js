@@ -22,7 +22,8 @@ const known = (value) => value !== null && value !== undefined;
 const number = (value, digits) =>
   known(value) ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
 const dollars = (value) => (known(value) ? `$${number(value, Math.abs(value) < 0.01 && value !== 0 ? 4 : 2)}` : '–');
-const perHour = (value) => (known(value) ? `$${number(value, 3)}/h` : '–');
+/** Whole cents as the question writes them, else a digit more. */
+const perHour = (value) => (known(value) ? `$${number(value, Math.abs(value * 100 - Math.round(value * 100)) < 1e-6 ? 2 : 3)}/h` : '–');
 
 /** Hours as a person says them: 50 min, 5.2 h, 3.5 days. */
 function span(hours) {
@@ -43,7 +44,8 @@ function say(text) {
 function showTrouble(error) {
   const place = byId('trouble');
   const body = error instanceof Refused ? error.body : { message: error.message };
-  const lines = [el('p', {}, el('strong', {}, error instanceof Refused ? 'Not done. ' : 'It failed. '), body.message)];
+  const sentence = /[.?!]$/.test(body.message) ? body.message : `${body.message}.`;
+  const lines = [el('p', {}, el('strong', {}, error instanceof Refused ? 'Not done: ' : 'It failed: '), sentence)];
   if (body.ask_user) lines.push(el('p', {}, el('strong', {}, 'The question for you: '), body.ask_user));
   const step = nextStep(body);
   if (step) lines.push(el('p', {}, el('strong', {}, 'Next: '), step));

@@ -30,6 +30,8 @@ const stageWords = (machine) => STAGES[stageOf(machine)]?.[1] ?? OTHERS.get(mach
 const isOver = (machine) => machine.readiness === 'gone' || machine.readiness === 'unlisted';
 const living = () => [...page.machines.values()].map(({ machine }) => machine).filter((machine) => !isOver(machine));
 
+const inNumber = () => (living().length === 1 ? 'One machine.' : `${living().length} machines.`);
+
 /** Take over an answer of instance_status or wait_until_ready. */
 function take(answer) {
   page.next = answer.next_call;
@@ -217,7 +219,7 @@ async function lookAgain() {
     try {
       const changes = await look();
       page.failures = 0;
-      if (changes.length > 0) say(changes.join('; '));
+      if (changes.length > 0) say(`${inNumber()} ${changes.join('; ')}.`);
     } catch (error) {
       page.failures += 1;
       showTrouble(error);
@@ -330,7 +332,7 @@ start('vastai-workflow fleet', {
   onInput: (given) => { page.given = given; },
   onResult: (result) => {
     take(result.structuredContent);
-    say(living().length === 1 ? 'One machine.' : `${living().length} machines.`);
+    say(inNumber());
     page.lookedAt = new Date();
     lookAgain();
   },

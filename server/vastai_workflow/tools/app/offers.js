@@ -277,7 +277,7 @@ function scatter(rows, width) {
 /** The ceiling where it lies near the prices; further out it would only squeeze them together. */
 function ceilingShown(prices) {
   const [low, high] = [Math.min(...prices), Math.max(...prices)];
-  return known(page.ceiling) && page.ceiling >= low && page.ceiling <= high + Math.max(high - low, high / 4) ? page.ceiling : null;
+  return known(page.ceiling) && page.ceiling >= low && page.ceiling <= high + Math.max((high - low) / 2, high / 4) ? page.ceiling : null;
 }
 
 function pointOf(row, chart) {
@@ -313,11 +313,13 @@ function plotWords(rows) {
   const score = (row) => row.dlperf;
   const best = rows.reduce((a, b) => (worth(b) > worth(a) ? b : a));
   const missing = page.offers.size - rows.length;
+  const beyond = page.ceiling > high(price) && ceilingShown(rows.map(price)) === null;
   return [
     `${rows.length} offers from ${perHour(low(price))} to ${perHour(high(price))}, DLPerf ${number(low(score), 1)} to ${number(high(score), 1)}.`,
     `Most performance for the money: offer ${best.offer_id}, ${nameOf(best)} at ${perHour(best.price_per_hour)}, ${number(worth(best), 0)} DLPerf per $/h${inPlan(best) ? ', which is in the plan' : ''}.`,
+    beyond ? `Your ceiling, ${perHour(page.ceiling)}, lies beyond the chart.` : '',
     missing > 0 ? `${missing} more have no score.` : '',
-  ].join(' ').trim();
+  ].filter(Boolean).join(' ');
 }
 
 byId('filter').addEventListener('input', showRows);
