@@ -82,6 +82,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "KEY-2": "A key source that the owner confirmed before is the default and is read at once.",
     "KEY-3": "Another variable, the official client's file and the keyring need a yes; the usual variable does not.",
     "KEY-4": "For another action than renting only the key source is asked, and only where it is not the environment.",
+    "KEY-5": "Our machines that a key does not see are told with their account, and with the key source that does.",
     # Bad input
     "INPUT-4": "A bad argument is refused with what came and what is allowed; nothing is sent.",
     "INPUT-5": "A GPU name that no offer has is refused with the nearest real ones.",

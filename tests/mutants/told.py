@@ -8,6 +8,7 @@ _ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
 _CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
 _CHOSEN: Final = "server/vastai_workflow/steps/chosen.py"
 _ENDING: Final = "server/vastai_workflow/steps/ending.py"
+_ELSEWHERE: Final = "server/vastai_workflow/steps/elsewhere.py"
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _PAGES: Final = "server/vastai_workflow/steps/own_pages.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
@@ -15,6 +16,7 @@ _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 _OURS: Final = "tests/tools/test_ends_of_ours.py"
 _LESS: Final = "tests/tools/test_without_a_list.py"
 _DISK: Final = "tests/tools/test_full_disk.py"
+_OTHERS: Final = "tests/tools/test_other_accounts.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
@@ -103,5 +105,12 @@ MUTANTS: Final = (
         "(not amid and _seen_since(",
         "(_seen_since(",
         (f"{_DISK}::test_once_the_ledger_can_be_written_the_next_call_puts_the_machine_on_record",),
+    ),
+    Mutant(
+        "machines of ours on another account are not told",
+        _ELSEWHERE,
+        "o.owner == caller.owner and o.account_id != account_id",
+        "o.owner == caller.owner and o.account_id == 0",
+        (f"{_OTHERS}::test_machines_on_an_account_that_the_key_does_not_see_are_told_with_how_to_reach_them",),
     ),
 )

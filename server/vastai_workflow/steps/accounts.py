@@ -50,7 +50,7 @@ async def open_market(
     )
     market = await deps.markets.open(source or ENVIRONMENT_KEY)
     account = await market.account()
-    _check_account(account, orders, workflow)
+    _check_account(account, source or ENVIRONMENT_KEY, orders, workflow)
     left = await settle_on_first_use(deps, market, account.id) if settles else Settled()
     return Opened(market, account, source or ENVIRONMENT_KEY, workflow, left.notes)
 
@@ -94,10 +94,29 @@ async def last_source(deps: Deps, caller: Caller) -> str | None:
     return None
 
 
-def _check_account(account: Account, orders: Sequence[Order], workflow: Workflow | None) -> None:
+def _check_account(account: Account, source: str, orders: Sequence[Order], workflow: Workflow | None) -> None:
     strange = [order for order in orders if order.account_id != account.id]
     if strange:
-        ids = ", ".join(str(order.instance_id) for order in strange)
-        raise Refusal("account_changed", f"got the key of account {account.id}, but another account rented {ids}")
+        raise _another_accounts(account, source, strange, orders, workflow)
     if workflow is not None and workflow.account_id not in {None, account.id}:
         raise Refusal("account_changed", f"got account {account.id}, the workflow is of account {workflow.account_id}")
+
+
+def _another_accounts(
+    account: Account, source: str, strange: Sequence[Order], orders: Sequence[Order], workflow: Workflow | None
+) -> Refusal:
+    """Whose key these machines need, and how to use it."""
+    ids = ", ".join(str(order.instance_id) for order in strange)
+    belong = f"machine {ids} belongs" if len(strange) == 1 else f"machines {ids} belong"
+    theirs, last = strange[-1].account_id, strange[-1].key_source
+    if len({order.account_id for order in orders}) > 1:
+        step = "name the machines of one account in a call"
+    elif workflow is not None and last != source:
+        step = f"call it again without workflow_id: then the key in {last} is used, which rented it"
+    else:
+        step = (
+            f"ask the user where a key of account {theirs} is; call propose_fields with api_key_source and confirm it, "
+            "then call this again with that workflow_id. To end it before, use the provider's console"
+        )
+    message = f"{belong} to account {theirs}, got the key of account {account.id} in {source}; nothing was sent"
+    return Refusal("account_changed", message, next_step=step)

@@ -7,6 +7,7 @@ from vastai_workflow.domain.market import Account
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.elsewhere import on_other_accounts
 from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
 
 
@@ -34,4 +35,5 @@ async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Pref
     """Read the account and a complete list; an incomplete one is an error, never "nothing runs"."""
     opened = await open_market(deps, caller, workflow_id)
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
-    return Preflight(opened.account, opened.source, active, opened.notes)
+    notes = (*opened.notes, *await on_other_accounts(deps, caller, opened.account.id))
+    return Preflight(opened.account, opened.source, active, notes)

@@ -13,6 +13,7 @@ from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.elsewhere import on_other_accounts
 from vastai_workflow.steps.fleet_view import LABEL_CAP, made_by
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
@@ -93,6 +94,7 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
     """The machines asked for, or every machine of the account; one list, no probe."""
     opened = await open_market(deps, caller, workflow_id, instance_ids)
     instances = await opened.market.instances()
+    elsewhere = () if instance_ids else await on_other_accounts(deps, caller, opened.account.id)
     kept = await deps.store.orders(account_id=opened.account.id)
     named = [(order.instance_id, order) for order in kept if order.instance_id is not None]
     if workflow_id is not None and not instance_ids:
@@ -106,7 +108,7 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
         for i in wanted
     ]
     unsettled = next((order.workflow_id for order in kept if order.state in UNSETTLED), None)
-    return Status(tuple(reports), unsettled, opened.notes)
+    return Status(tuple(reports), unsettled, (*opened.notes, *elsewhere))
 
 
 async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Report:
