@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.stack import ERAS, Era, Stack, stack
+from tests.stack import ERAS, QUICK, Era, ShortcutProber, Stack, stack
 from tests.tools.acts import Heard, arm, planned, stranger
+from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.simulator.switches import Switches
-from vastai_workflow.steps.ports import ProbeReport
+from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
 
 SILENT = ProbeReport("none", reason="refused", detail="nothing listens")
 
@@ -314,3 +316,30 @@ async def test_the_progress_of_a_fleet_counts_its_machines_by_stage() -> None:
         await s.client.call_tool("wait_until_ready", {"workflow_id": workflow_id}, progress_callback=heard)
         assert any(line.startswith("6 machines: ") and "provisioning, " in line for line in heard.lines)
         assert heard.lines[-1] == "6 machines: 6 ready"
+
+
+class FarAway(ShortcutProber):
+    """Machines without `nvidia-smi`, so far away that a look with less than three seconds left is cut off."""
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        """What such a look sees."""
+        self.targets.append(target)
+        if timeout_s < 3:
+            return ProbeReport("none", reason="timeout", detail="it did not answer in time")
+        return ProbeReport("ssh_ok", "host", 22, reason="nvidia_smi_missing", detail="there is none")
+
+
+@pytest.mark.requirement("READY-1")
+@pytest.mark.parametrize("timeout_s", [6, 10, 40])
+async def test_a_look_that_the_end_of_a_call_would_cut_off_does_not_hide_what_was_seen(timeout_s: int) -> None:
+    clock = VirtualClock()
+    world = World(1, now=clock.now, offers=40, switches=QUICK)
+    prober = FarAway(world)
+    async with stack(world=world, clock=clock, real_prober=prober) as s:
+        workflow_id, _ = await s.rented()
+        s.clock.advance(60)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=timeout_s)
+        assert waited["instances"][0]["reason"].startswith("nvidia_smi_missing")
+        prober.targets.clear()
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+        assert len(prober.targets) == 1

@@ -28,6 +28,9 @@ _PROBE_S: Final = 10.0
 _LEAST_S: Final = 1.0
 """The least that a try counts for, and the least time that it gets at the end of a call."""
 
+_ENOUGH_S: Final = 3.0
+"""What a look from far away takes. With less left, a call keeps what it saw before: a cut one tells less."""
+
 _FRESH_S: Final = 60.0
 _FINAL: Final = frozenset({"wrong_gpu", "host_key_changed", "no_private_key"})
 
@@ -105,6 +108,8 @@ class Probes:
             or state.fatal
             or not _worth_it(window, started)
         ):
+            return None
+        if self._deadline - started < _ENOUGH_S and window.probed_at >= self._began:
             return None
         target = target_of(order, order.key_to_give, instance, local_market=self._opened.market.is_local)
         report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
