@@ -246,10 +246,17 @@ async def test_a_public_key_as_text_has_no_private_key_here(home: Path, state_di
 
 
 def test_a_private_key_without_its_public_half_tells_how_to_make_one(home: Path, state_dir: Path) -> None:
-    (home / "lab").write_bytes(ED.export_private_key())
+    (home / "my lab").write_bytes(ED.export_private_key())
     with pytest.raises(LocalError) as refusal:
-        resolve("~/lab", home=home, state_dir=state_dir)
-    assert "ssh-keygen -y -f" in refusal.value.next_step
+        resolve("~/my lab", home=home, state_dir=state_dir)
+    assert refusal.value.next_step == f"run: ssh-keygen -y -f '{home}/my lab' > '{home}/my lab.pub'"
+
+
+def test_a_path_that_leads_nowhere_leads_to_no_command(home: Path, state_dir: Path) -> None:
+    for path in ("~/none", "~/.ssh", "/dev/zero"):
+        with pytest.raises(LocalError) as refusal:
+            resolve(path, home=home, state_dir=state_dir)
+        assert "ssh-keygen" not in refusal.value.next_step
 
 
 @pytest.mark.parametrize(

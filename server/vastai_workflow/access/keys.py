@@ -11,6 +11,7 @@ from binascii import Error as Base64Error
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Final
 from uuid import uuid4
 
@@ -163,7 +164,7 @@ def _make_private_key(private: Path) -> None:
 
 def _own_private_key(private: Path) -> asyncssh.SSHKey:
     if os.name == "posix" and stat.S_IMODE(private.stat().st_mode) & 0o077:
-        raise _refusal(f"others can read our private key {private}", f"run: chmod 600 {private}")
+        raise _refusal(f"others can read our private key {private}", f"run: chmod 600 {quote(str(private))}")
     try:
         return asyncssh.import_private_key(private.read_bytes())
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -204,7 +205,8 @@ def _key_at(path: Path) -> LocalKey:
         with public.open("rb") as file:
             data = file.read(MAX_CHARS + 1)
     except FileNotFoundError as error:
-        step = _GIVE_A_KEY if public == path else f"run: ssh-keygen -y -f {path} > {public}"
+        made_of = f"run: ssh-keygen -y -f {quote(str(path))} > {quote(str(public))}"
+        step = made_of if public != path and path.is_file() else _GIVE_A_KEY
         raise _refusal(f"there is no public key {public}", step) from error
     except (OSError, ValueError) as error:
         raise _refusal(f"{public} can't be read", _GIVE_A_KEY) from error
