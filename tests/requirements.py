@@ -54,6 +54,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ASK-4": "After a decline, a cancel or no answer only a person's own yes counts to the same, from any client.",
     "ASK-5": "An answer counts once, for the question that it was given to, and for 30 minutes.",
     "ASK-6": "While the old era asks, progress goes out every 10 s; a call cut short confirms nothing.",
+    "ASK-7": "Only a client that declares forms is sent one; where it declares none, the other ways are told.",
     "APPROVE-1": "Where the client can't ask, the agent passes on one command, and the user answers on their terminal.",
     "APPROVE-2": "approve takes a person at a terminal, the code of this very question, and the value that it names.",
     "APPROVE-3": "The approval page lets in one browser by a secret that only a terminal showed, and no other page.",

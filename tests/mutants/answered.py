@@ -42,6 +42,13 @@ MUTANTS: Final = (
         (f"{_ASKED}::test_the_form_has_one_typed_value_without_a_default",),
     ),
     Mutant(
+        "a form goes to a client that only opens addresses",
+        "server/vastai_workflow/tools/surface.py",
+        "if declared is None or (declared.form is None and declared.url is not None):",
+        "if declared is None:",
+        ("tests/tools/test_declared.py::test_a_client_that_only_opens_addresses_is_sent_no_form_and_its_agent_asks",),
+    ),
+    Mutant(
         "a decline is a yes",
         _DIALOG,
         '    if said.action != "accept":',
