@@ -37,8 +37,8 @@ MUTANTS: Final = (
     Mutant(
         "without a list it is gone",
         _ENDING,
-        "        return {target.instance_id: _by_page(_judged(deps, target, there, {}), error)",
-        "        return {target.instance_id: _judged(deps, target, there, {})",
+        "        return {target.instance_id: _by_page(_judged(deps, target, there, {}, since), error)",
+        "        return {target.instance_id: _judged(deps, target, there, {}, since)",
         (f"{_FOUR}[the list is down]",),
     ),
     Mutant(

@@ -11,6 +11,7 @@ _ENDING: Final = "server/vastai_workflow/steps/ending.py"
 _ELSEWHERE: Final = "server/vastai_workflow/steps/elsewhere.py"
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _PAGES: Final = "server/vastai_workflow/steps/own_pages.py"
+_POWER: Final = "server/vastai_workflow/steps/power.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 
 _OURS: Final = "tests/tools/test_ends_of_ours.py"
@@ -112,5 +113,14 @@ MUTANTS: Final = (
         "o.owner == caller.owner and o.account_id != account_id",
         "o.owner == caller.owner and o.account_id == 0",
         (f"{_OTHERS}::test_machines_on_an_account_that_the_key_does_not_see_are_told_with_how_to_reach_them",),
+    ),
+    Mutant(
+        "that a start may still work is not told",
+        _POWER,
+        "            lost = True\n",
+        "",
+        (
+            "tests/tools/test_power.py::test_a_start_that_works_long_after_it_got_no_answer_is_shown_as_running_and_billed",
+        ),
     ),
 )

@@ -81,6 +81,29 @@ async def test_the_question_of_a_start_counts_what_else_costs_into_how_long_the_
         assert int(said[2]) == round(shown["credit"] / (prices[other] + float(said[1])))
 
 
+@pytest.mark.requirement("POWER-2")
+@pytest.mark.parametrize("late_s", [100.0, 3600.0])
+async def test_a_start_that_works_long_after_it_got_no_answer_is_shown_as_running_and_billed(late_s: float) -> None:
+    async with stack() as s:
+        _, [machine] = await s.ready()
+        await s.call("stop_instances", instance_ids=[machine])
+        arm(s, "late_effect", operation="start", seconds=late_s)
+        [row] = await start(s, machine)
+        assert "it may still start, and cost money then" in str(row["reason"])
+        stopped = (await s.call("preflight"))["burn_per_hour"]
+        before = (await s.call("instance_status"))["instances"][0]["cost_usd"]
+        s.clock.advance(late_s + 60)
+        s.world.settle()
+        assert s.world.instances[machine].actual == "running"
+        seen = await s.call("preflight")
+        assert (seen["active"][0]["status"], seen["burn_per_hour"] > 10 * stopped) == ("running", True)
+        [shown] = (await s.call("instance_status"))["instances"]
+        assert (shown["state"], shown["price_per_hour"]) == ("running", seen["burn_per_hour"])
+        s.clock.advance(3600)
+        [later] = (await s.call("instance_status"))["instances"]
+        assert later["cost_usd"] - before > 0.9 * shown["price_per_hour"]
+
+
 async def test_a_machine_that_runs_is_not_started_again() -> None:
     async with stack() as s:
         _, [machine] = await s.ready()

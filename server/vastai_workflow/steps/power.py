@@ -1,7 +1,7 @@
 """Power: start, stop, restart; start costs money and needs a yes, recycle loses data and needs one too."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vastai_workflow.domain.errors import ProviderError, Uncertain, call
@@ -152,17 +152,23 @@ async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: s
 async def _start_one(deps: Deps, opened: Opened, item: ActiveInstance, *, started: bool) -> Changed:
     instance_id = item.instance.id
     reason: str | None = None if started else "it was running already"
+    lost = False
     if started:
         await reset_window(deps, instance_id, starting=True, started=True)
         try:
             await opened.market.start(instance_id)
         except Uncertain as error:  # still on record as started: settling cancels it if it waits for its GPU
+            lost = True
             reason = _told(error)
         except ProviderError as error:
             reason = await _not_started(deps, opened, instance_id, error)
         else:
             await start_is_known(deps, instance_id)
-    return (await _seen(deps, opened, (instance_id,), {instance_id: reason}))[0]
+    seen = (await _seen(deps, opened, (instance_id,), {instance_id: reason}))[0]
+    if lost and seen.state != State.RUNNING:
+        told = f"{reason}; it may still start, and cost money then: look again with instance_status"
+        return replace(seen, reason=told)
+    return seen
 
 
 async def _not_started(deps: Deps, opened: Opened, instance_id: int, error: ProviderError) -> str:
