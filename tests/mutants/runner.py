@@ -121,7 +121,7 @@ def judge_all(mutants: Sequence[Mutant], copies: Sequence[Path], heard: Callable
 def check_all(mutants: Sequence[Mutant], copies: Sequence[Path]) -> None:
     """Run every test that a mutant names once without any, in turn over the copies; UnfitError where one fails."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    shares = [tests[at :: len(copies)] for at in range(len(copies))]
+    shares = [tests[at :: len(copies)] for at in range(min(len(copies), len(tests)))]
     with ThreadPoolExecutor(len(copies)) as pool:
         list(pool.map(check, copies, shares))
 
