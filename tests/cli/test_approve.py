@@ -147,6 +147,32 @@ async def test_another_value_says_so_and_confirms_nothing(answer: str, capsys: p
         assert await approve(s.deps, code, Typist()) == 0
 
 
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.requirement("AUDIT-3")
+async def test_what_was_not_taken_is_on_the_audit_trail_without_what_was_typed() -> None:
+    async with stack(approval="human") as s:
+        proposal = await s.call("propose_fields")
+        code = command_in(proposal["questions"][0])[1]
+        await approve(s.deps, code, Typist("hf_sesame"))
+        with pytest.raises(Refusal):
+            await approve(s.deps, "my-other-secret", Typist())
+        s.clock.advance(1800)
+        with pytest.raises(Refusal):
+            await approve(s.deps, code, Typist())
+        trail = [event for event in await s.deps.store.trail() if event.kind is Kind.REFUSED]
+        known = ("rent", proposal["digest"], proposal["workflow_id"])
+        assert [(event.code, event.purpose, event.digest, event.workflow_id) for event in trail] == [
+            ("wrong_answer", *known),
+            ("no_such_question", "", "", None),
+            ("confirmation_expired", *known),
+        ]
+        assert {event.by for event in trail} == {"you, on the terminal"}
+        written = "".join(event.model_dump_json() for event in trail)
+        assert "got another value than the price limit in $/h" in written
+        assert "sesame" not in written
+        assert "secret" not in written
+
+
 @pytest.mark.parametrize("answer", ["", "no", "N"])
 @pytest.mark.requirement("APPROVE-2")
 async def test_nothing_and_no_decline_and_then_no_agent_says_yes(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.stack import Stack, stack
 from tests.tools.acts import follow, states, stranger
+from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.workflow import Confirmation
 from vastai_workflow.tools.approval_page import ApprovalPage, Door
 
@@ -129,6 +130,8 @@ async def test_a_no_is_one_whatever_was_typed_and_the_code_is_used_up() -> None:
         late = await browser.post("/answer", data=form)
         assert late.status_code == 409
         assert await yeses(s) == []
+        noted = [(event.by, event.code) for event in await s.deps.store.trail() if event.kind is Kind.REFUSED]
+        assert noted == [("you, on the approval page", "no_such_question")]
         workflow = await s.deps.store.workflow(proposal["workflow_id"])
         assert workflow is not None
         assert workflow.declined == (proposal["digest"],)

@@ -16,7 +16,7 @@ from tests.stack import ERAS, Era
 from vastai_workflow.server import REFUSAL_META
 
 ME = {"name": "tester", "version": "1"}
-ONLY_ADDRESSES = {"elicitation": {"url": {}}}
+ONLY_ADDRESSES: dict[str, Any] = {"elicitation": {"url": {}}}
 VERSIONS: dict[Era, str] = {"legacy": "2025-11-25", "auto": "2026-07-28"}
 
 

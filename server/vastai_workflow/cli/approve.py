@@ -59,7 +59,7 @@ async def approve(deps: "Deps", code: str, ask: "Callable[[str], str]") -> int:
     from vastai_workflow.steps import approving  # noqa: PLC0415 # with the others
     from vastai_workflow.tools.surface import LOCAL_OWNER  # noqa: PLC0415 # with the others
 
-    workflow, question = await approving.by_code(deps, LOCAL_OWNER, code)
+    workflow, question = await approving.by_code(deps, LOCAL_OWNER, code, BY)
     typed = ask(
         f"{question.text}\nTo agree, type {FORMS[question.form]}: {question.answer}\n"
         f"Nothing, or no, declines.\n{FORMS[question.form]}:"

@@ -11,7 +11,7 @@ from vastai_workflow.domain.errors import WorkflowError
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.untrusted import clean
-from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
+from vastai_workflow.domain.workflow import Confirmation, Purpose, Question, Workflow
 
 THIS_SERVER: Final = "this server"
 """Who ends what was not agreed."""
@@ -218,6 +218,29 @@ def refused(
         instance_ids=_ids(arguments.get("instance_ids")),
         code=error.code,
         what=clean(_LIKE_A_KEY.sub("***", error.message), _MESSAGE_CAP),
+    )
+
+
+def answer_not_taken(
+    error: WorkflowError,
+    *,
+    owner: str,
+    by: str,
+    at: float,
+    workflow_id: str | None = None,
+    question: Question | None = None,
+) -> AuditEvent:
+    """A person's own answer that was none, to this question or to no known one. What they typed is not repeated."""
+    event = AuditEvent(at=at, kind=Kind.REFUSED, owner=owner, by=by, workflow_id=workflow_id, code=error.code)
+    if question is None:  # the message repeats the code that they typed
+        return event
+    return event.model_copy(
+        update={
+            "purpose": question.about,
+            "digest": question.digest,
+            "instance_ids": question.instance_ids,
+            "what": clean(error.message, _MESSAGE_CAP),
+        }
     )
 
 

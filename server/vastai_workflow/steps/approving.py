@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from vastai_workflow.domain.audit import answer_not_taken
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.workflow import Question, Workflow
 from vastai_workflow.steps.asking import note_no, stale
+from vastai_workflow.steps.audit import record
 from vastai_workflow.steps.confirming import agree
 from vastai_workflow.steps.deps import Deps
 
@@ -23,7 +25,7 @@ async def waiting(deps: Deps, owner: str) -> tuple[tuple[Workflow, Question], ..
     return tuple(sorted(found, key=lambda pair: pair[1].asked_at, reverse=True))
 
 
-async def by_code(deps: Deps, owner: str, code: str) -> tuple[Workflow, Question]:
+async def by_code(deps: Deps, owner: str, code: str, by: str) -> tuple[Workflow, Question]:
     """The question of a code. Refusals: `no_such_question`, `confirmation_expired`."""
     plain = code.strip().lower().replace("-", "")
     for workflow in await deps.store.workflows(owner):
@@ -31,18 +33,38 @@ async def by_code(deps: Deps, owner: str, code: str) -> tuple[Workflow, Question
         if question is None:
             continue
         if not question.open_at(deps.clock.now()):
-            raise stale(workflow, question)
+            raise await _noted(deps, stale(workflow, question), by, workflow, question)
         return workflow, question
-    raise Refusal("no_such_question", f"got {code[:20]!r}, which is the code of no question that waits for an answer")
+    unknown = f"got {code[:20]!r}, which is the code of no question that waits for an answer"
+    refusal = Refusal("no_such_question", unknown)
+    await record(deps, [answer_not_taken(refusal, owner=owner, by=by, at=deps.clock.now())])
+    raise refusal
 
 
 async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str, by: str) -> bool:
     """Whether the person agreed: by the named value; nothing or `no` is a no.
 
-    Another value is neither: Refusal `wrong_answer`.
+    Another value is neither: Refusal `wrong_answer`. What is refused is on the audit trail, without what was typed.
     """
     if typed.strip().lower() not in _NO:
-        await agree(deps, workflow.workflow_id, question, typed, by)
+        try:
+            await agree(deps, workflow.workflow_id, question, typed, by)
+        except Refusal as refusal:
+            raise await _noted(deps, refusal, by, workflow, question) from None
         return True
     await note_no(deps, workflow.workflow_id, question, said=True)
     return False
+
+
+async def _noted(deps: Deps, refusal: Refusal, by: str, workflow: Workflow, question: Question) -> Refusal:
+    """The same refusal, now on record."""
+    event = answer_not_taken(
+        refusal,
+        owner=workflow.owner,
+        by=by,
+        at=deps.clock.now(),
+        workflow_id=workflow.workflow_id,
+        question=question,
+    )
+    await record(deps, [event])
+    return refusal

@@ -135,7 +135,7 @@ class ApprovalPage:
         if not self._inside(request) or not _same(given.get("token", ""), self.door.token()):
             return _page(_note("This answer does not come from the page. Open it again.", "bad"), status=403)
         try:
-            workflow, question = await approving.by_code(self.deps, self.owner, given.get("code", ""))
+            workflow, question = await approving.by_code(self.deps, self.owner, given.get("code", ""), BY)
             typed = "no" if given.get("say") == "no" else given.get("value", "").strip() or "nothing"
             agreed = await approving.answer(self.deps, workflow, question, typed, BY)
         except Refusal as refusal:
