@@ -263,4 +263,20 @@ MUTANTS: Final = (
         "return self.ssh_key",
         (f"{_UNKEY}::test_a_key_that_was_taken_away_is_given_back_by_no_wait_and_by_no_call_without_a_yes",),
     ),
+    Mutant(
+        "after a recycle the old container is the new one",
+        "server/vastai_workflow/steps/readiness_window.py",
+        "return bool(host_key) and host_key == window.recycled_key and",
+        "return False and",
+        (
+            "tests/tools/test_bad_hosts.py::test_after_a_recycle_the_old_container_is_not_taken_for_the_new_one[new key]",
+        ),
+    ),
+    Mutant(
+        "a refused recycle renews the host key",
+        "server/vastai_workflow/steps/power.py",
+        "OrderFacts(host_key=order.host_key)",
+        "OrderFacts()",
+        ("tests/tools/test_bad_hosts.py::test_a_recycle_that_the_provider_refuses_renews_no_host_key",),
+    ),
 )

@@ -88,7 +88,7 @@ def test_it_works_without_the_server_and_hands_the_machine_over() -> None:
 def test_a_reason_of_ssh_that_a_report_can_have_is_explained() -> None:
     from vastai_workflow.access.race import REASONS  # noqa: PLC0415 # asyncssh is heavy
 
-    others = {"no_private_key", "hung", "wrong_gpu", "no_gpu", "driver_error", "nvidia_smi_missing"}
+    others = {"no_private_key", "hung", "wrong_gpu", "no_gpu", "driver_error", "nvidia_smi_missing", "recycling"}
     rows = [line.split("|")[1] for line in REFERENCES["ssh.md"].splitlines() if line.startswith("| `")]
     explained = set(re.findall(r"`(\w+)`", " ".join(rows)))
     assert explained == {*REASONS, *others}

@@ -143,6 +143,28 @@ async def test_a_recycle_that_the_provider_refuses_renews_no_host_key(settings: 
 
 
 @pytest.mark.requirement("SSH-10")
+@pytest.mark.parametrize("same_key", [False, True], ids=["new key", "key of the image"])
+async def test_after_a_recycle_the_old_container_is_not_taken_for_the_new_one(
+    *, same_key: bool, tmp_path: Path
+) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        first = await host_key_on_record(s)
+        refusal = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
+        await s.call("confirm_fields", **refusal["next_call"]["arguments"])
+        arm(s, "destroy_ignored", operation="recycle")
+        await s.call("restart_instances", instance_ids=[machine], mode="recycle")
+        early = await seen(s, workflow_id, timeout_s=10)
+        assert (early["readiness"], early["reason"].split(":")[0]) == ("port_open", "recycling")
+        assert not await host_key_on_record(s)
+        if not same_key:
+            s.world.instances[machine].container += 1
+        anew = await seen(s, workflow_id)
+        assert anew["readiness"] == "gpu_ok"
+        assert (await host_key_on_record(s) == first) is same_key
+
+
+@pytest.mark.requirement("SSH-10")
 async def test_machines_end_whatever_is_wrong_with_the_file_of_host_keys_and_no_recycle_is_sent(
     tmp_path: Path,
 ) -> None:

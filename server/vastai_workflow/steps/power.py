@@ -18,7 +18,7 @@ from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.own_pages import read_pages
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.purposes import Intent, spend
-from vastai_workflow.steps.readiness_window import reset_window, start_is_known
+from vastai_workflow.steps.readiness_window import recycle_is_asked_for, reset_window, start_is_known
 from vastai_workflow.steps.writes import require_writes
 
 _LOOK_EVERY_S: Final = 2.0
@@ -115,6 +115,7 @@ async def _recycled(deps: Deps, market: Market, instance_id: int) -> str | None:
     orders = await deps.store.orders(instance_ids=(instance_id,))
     pinned = [order for order in orders if order.live and order.host_key]
     for order in pinned:
+        await recycle_is_asked_for(deps, instance_id, order.host_key or "")
         await deps.store.note_order(order.order_id, OrderFacts(host_key=""))
     try:
         await market.recycle(instance_id)
@@ -122,6 +123,7 @@ async def _recycled(deps: Deps, market: Market, instance_id: int) -> str | None:
         return _told(error)
     except ProviderError as error:
         for order in pinned:
+            await recycle_is_asked_for(deps, instance_id, "")
             await deps.store.note_order(order.order_id, OrderFacts(host_key=order.host_key))
         return _told(error)
     return None

@@ -18,7 +18,7 @@ from vastai_workflow.domain.workflow import ChosenKey
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
-from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
+from vastai_workflow.steps.readiness_window import SSH_WINDOW_S, is_replaced
 from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN
 
 AT_ONCE: Final = 32
@@ -30,6 +30,8 @@ _LEAST_S: Final = 1.0
 
 _ENOUGH_S: Final = 3.0
 """What a look from far away takes. With less left, a call keeps what it saw before: a cut one tells less."""
+
+_OLD_ONE: Final = "The old container still answers; the new one is not there yet."
 
 _FRESH_S: Final = 60.0
 _FINAL: Final = frozenset({"wrong_gpu", "host_key_changed", "no_private_key"})
@@ -114,6 +116,9 @@ class Probes:
         target = target_of(order, order.key_to_give, instance, local_market=self._opened.market.is_local)
         report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
         now = deps.clock.now()
+        if is_replaced(await deps.store.window(instance.id), report.host_key_fingerprint, now):
+            await deps.prober.forget(instance.id)
+            report = replace(report, stage="port_open", reason="recycling", detail=_OLD_ONE)
         since = window.probed_at if window.probed_at >= self._began else started
 
         def after(kept: Window) -> Window:

@@ -13,6 +13,10 @@ START_GRACE_S: Final = 300.0
 """After a start the old `exited` may stand for minutes (reported)."""
 
 
+RECYCLE_S: Final = 60.0
+"""For so long after a recycle the old host key may be the old container's: the provider answers before it is gone."""
+
+
 async def reset_window(deps: Deps, instance_id: int, *, starting: bool = False, started: bool = False) -> None:
     """Try anew; `starting`: an exited container is expected for a while; `started`: a start is about to be sent."""
     now = deps.clock.now()
@@ -32,6 +36,17 @@ async def reset_window(deps: Deps, instance_id: int, *, starting: bool = False, 
         )
 
     await deps.store.change_window(instance_id, fresh)
+
+
+async def recycle_is_asked_for(deps: Deps, instance_id: int, host_key: str) -> None:
+    """What answers with this host key may be the old container for a while."""
+    now = deps.clock.now()
+    await deps.store.change_window(instance_id, lambda window: replace(window, recycled_at=now, recycled_key=host_key))
+
+
+def is_replaced(window: Window, host_key: str | None, now: float) -> bool:
+    """Whether it is, or may still be, the container that a recycle replaces."""
+    return bool(host_key) and host_key == window.recycled_key and now - window.recycled_at < RECYCLE_S
 
 
 async def start_is_known(deps: Deps, instance_id: int) -> None:
