@@ -337,6 +337,10 @@ async def test_status_says_who_agreed_which_way_and_when(era: Era) -> None:
         _, [machine] = await s.rented()
         [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
         assert row["agreed_by"] == "you, asked by mcp, 2026-11-18 11:06 UTC"
+        other = stranger(s)
+        text = text_of(await s.client.call_tool("instance_status", {"instance_ids": [machine, other]}))
+        assert text.splitlines()[1] == "  yes: you, asked by mcp, 2026-11-18 11:06 UTC"
+        assert text.splitlines()[-1] == "  not rented by this server"
 
 
 @both_eras

@@ -66,7 +66,7 @@ def client(folder: Path, era: Era, declares: dict[str, Any], *options: str) -> G
     """In front of a real server on a simulated market."""
     with subprocess.Popen(  # noqa: S603 # this Python
         [sys.executable, "-m", "vastai_workflow", "serve", "--simulate", *options],
-        env={"PATH": os.defpath, "HOME": str(folder)},
+        env={"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

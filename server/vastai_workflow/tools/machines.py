@@ -39,7 +39,7 @@ async def instance_status(
         notes=list(seen.notes),
         next_call=after,
     )
-    lines = [render.instance_words(report) for report in seen.reports] or [
+    lines = [render.instance_words(report) + render.agreed_words(report) for report in seen.reports] or [
         "No machine runs." if workflow_id is None else "No machine of this workflow; without workflow_id all are shown."
     ]
     if after is not None:

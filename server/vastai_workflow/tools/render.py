@@ -207,6 +207,11 @@ def instance_words(report: Report) -> str:
     return f"{head}{price}{cost}{login}{warnings}"
 
 
+def agreed_words(report: Report) -> str:
+    """A line on whose yes a machine is from."""
+    return "\n  not rented by this server" if report.order is None else f"\n  yes: {report.order.agreed_by}"
+
+
 def cents(amount: Usd) -> str:
     """An amount as a person reads it: cents, and four decimals below one cent."""
     return str(amount) if amount >= Usd.of("0.01") else f"${amount.number():.4f}"
