@@ -12,12 +12,14 @@ _ELSEWHERE: Final = "server/vastai_workflow/steps/elsewhere.py"
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _PAGES: Final = "server/vastai_workflow/steps/own_pages.py"
 _POWER: Final = "server/vastai_workflow/steps/power.py"
+_PREFLIGHT: Final = "server/vastai_workflow/steps/preflight.py"
 _RECONCILE: Final = "server/vastai_workflow/steps/reconcile.py"
 
 _OURS: Final = "tests/tools/test_ends_of_ours.py"
 _LESS: Final = "tests/tools/test_without_a_list.py"
 _DISK: Final = "tests/tools/test_full_disk.py"
 _OTHERS: Final = "tests/tools/test_other_accounts.py"
+_UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
@@ -122,5 +124,12 @@ MUTANTS: Final = (
         (
             "tests/tools/test_power.py::test_a_start_that_works_long_after_it_got_no_answer_is_shown_as_running_and_billed",
         ),
+    ),
+    Mutant(
+        "preflight is silent about an order that another process sends",
+        _PREFLIGHT,
+        "states=tuple(UNSETTLED))",
+        "states=())",
+        (f"{_UNSETTLED}::test_an_order_that_another_process_is_sending_just_now_is_told",),
     ),
 )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vastai_workflow.domain.label import label_for
+from vastai_workflow.domain.ledger import UNSETTLED, Order
 from vastai_workflow.domain.market import Account
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.accounts import open_market
@@ -13,12 +14,13 @@ from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_order
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """The account and what runs on it."""
+    """The account, what runs on it, and the orders, of whatever process, that may have rented unseen."""
 
     account: Account
     source: str
     active: tuple[ActiveInstance, ...]
     notes: tuple[str, ...] = ()
+    unsettled: tuple[Order, ...] = ()
 
     @property
     def name(self) -> str:
@@ -36,4 +38,5 @@ async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Pref
     opened = await open_market(deps, caller, workflow_id)
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
     notes = (*opened.notes, *await on_other_accounts(deps, caller, opened.account.id))
-    return Preflight(opened.account, opened.source, active, notes)
+    unsettled = await deps.store.orders(account_id=opened.account.id, states=tuple(UNSETTLED))
+    return Preflight(opened.account, opened.source, active, notes, unsettled)

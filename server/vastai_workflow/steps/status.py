@@ -83,10 +83,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Some machines, and the workflow of an order that may have rented unseen (None: every order is settled)."""
+    """Some machines, and the account's orders, of whatever process, that may have rented unseen."""
 
     reports: tuple[Report, ...]
-    unsettled: str | None
+    unsettled: tuple[Order, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -107,7 +107,7 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
         await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
         for i in wanted
     ]
-    unsettled = next((order.workflow_id for order in kept if order.state in UNSETTLED), None)
+    unsettled = tuple(order for order in kept if order.state in UNSETTLED)
     return Status(tuple(reports), unsettled, (*opened.notes, *elsewhere))
 
 

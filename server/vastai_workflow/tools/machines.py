@@ -31,12 +31,15 @@ async def instance_status(
     ctx: Ctx, instance_ids: OptionalIds = None, workflow_id: OptionalWorkflowId = None
 ) -> Annotated[CallToolResult, results.Instances]:
     """State, cost so far and login of some machines, or of all that the key sees."""
-    seen = await status.instance_status(await deps_of(ctx), caller_of(ctx), tuple(instance_ids or ()), workflow_id)
-    after = None if seen.unsettled is None else next_call("wait_until_ready", workflow_id=seen.unsettled)
+    deps = await deps_of(ctx)
+    seen = await status.instance_status(deps, caller_of(ctx), tuple(instance_ids or ()), workflow_id)
+    open_order = next(iter(seen.unsettled), None)
+    after = None if open_order is None else next_call("wait_until_ready", workflow_id=open_order.workflow_id)
+    notes = [*seen.notes, *(render.unsettled_words(order, deps.moment()) for order in seen.unsettled)]
     result = results.Instances(
         instances=[render.instance_row(report) for report in seen.reports],
         settled=after is None,
-        notes=list(seen.notes),
+        notes=notes,
         next_call=after,
     )
     lines = [render.instance_words(report) + render.agreed_words(report) for report in seen.reports] or [
@@ -44,7 +47,7 @@ async def instance_status(
     ]
     if after is not None:
         lines.append(render.UNSETTLED_WORDS)
-    return answer("\n".join(lines) + render.note_lines(seen.notes) + in_words(after), result)
+    return answer("\n".join(lines) + render.note_lines(notes) + in_words(after), result)
 
 
 async def attach_ssh_key(

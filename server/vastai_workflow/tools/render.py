@@ -29,9 +29,8 @@ def note_lines(notes: Sequence[str]) -> str:
 def unsettled_words(order: Order, now: Moment) -> str:
     """An order that may have rented, and until when that is known."""
     left = max(order.settles_in(now), 0.0)
-    return (
-        f"order {order.order_id} may have rented ({order.reason or 'no answer'}); known in {left:.0f} s at the latest"
-    )
+    what = f"order {order.order_id} of {order.num_gpus}x {order.gpu_name} is being settled"
+    return f"{what}: it may have rented ({order.reason or 'no answer yet'}); known in {left:.0f} s at the latest"
 
 
 def field_rows(workflow: Workflow) -> list[results.FieldRow]:

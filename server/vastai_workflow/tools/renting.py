@@ -18,6 +18,7 @@ from vastai_workflow.tools.surface import (
     answer,
     caller_of,
     deps_of,
+    in_call,
     in_words,
     next_call,
 )
@@ -37,19 +38,25 @@ async def preflight(
     ctx: Ctx, workflow_id: OptionalWorkflowId = None
 ) -> Annotated[CallToolResult, results.PreflightResult]:
     """Check the key, the balance and every machine that runs. propose_fields does this too."""
-    seen = await checks.preflight(await deps_of(ctx), caller_of(ctx), workflow_id)
+    deps = await deps_of(ctx)
+    seen = await checks.preflight(deps, caller_of(ctx), workflow_id)
+    open_orders = [
+        f"{render.unsettled_words(order, deps.moment())}: {in_call('wait_until_ready', workflow_id=order.workflow_id)}"
+        for order in seen.unsettled
+    ]
+    notes = [*seen.notes, *open_orders]
     result = results.PreflightResult(
         account=seen.name,
         credit=seen.account.credit.number(),
         active=render.active_rows(seen.active),
         burn_per_hour=seen.burn.number(),
-        notes=list(seen.notes),
+        notes=notes,
     )
     text = (
         f"The key in {seen.source} works: account {seen.name!r}, balance {seen.account.credit}. "
         f"Running: {render.active_words(seen.active)}; {seen.burn} in all."
     )
-    return answer(text + render.note_lines(seen.notes), result)
+    return answer(text + render.note_lines(notes), result)
 
 
 async def find_offers(
