@@ -62,6 +62,7 @@ async def test_a_persons_own_yes_and_no_are_told_from_a_relayed_one(era: Era) ->
         await follow(s, proposal)
         declined, refused, confirmed = await s.deps.store.trail(proposal["workflow_id"])
         assert (declined.kind, declined.by, declined.digest) == (Kind.DECLINED, THE_USER, proposal["digest"])
+        assert declined.purpose == "rent"
         assert (refused.kind, refused.code) == (Kind.REFUSED, "declined")
         assert (confirmed.kind, confirmed.by) == (Kind.CONFIRMED, "you, asked by mcp")
         assert confirmed.digest == proposal["digest"]
@@ -80,6 +81,20 @@ async def test_a_yes_on_the_terminal_and_the_order_that_it_leads_to_are_told_as_
         trail = await s.deps.store.trail(proposal["workflow_id"])
         assert {event.by for event in trail} == {"you, on the terminal"}
         assert [event.code or event.kind for event in trail[:3]] == ["confirmed", "planned", "planned -> sent"]
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_refusal_that_sends_the_user_to_a_terminal_is_on_record_with_its_digest() -> None:
+    async with stack(approval="human") as s:
+        machine = stranger(s)
+        await s.refusal("destroy_instances", instance_ids=[machine])
+        [home] = await s.deps.store.workflows("local")
+        [question] = home.questions
+        [refused] = await s.deps.store.trail()
+        assert (refused.digest, refused.workflow_id) == (question.digest, home.workflow_id)
+        await approve(s.deps, question.code, lambda _: "no")
+        declined = (await s.deps.store.trail())[-1]
+        assert (declined.kind, declined.purpose, declined.instance_ids) == (Kind.DECLINED, "end", (machine,))
 
 
 @pytest.mark.requirement("AUDIT-1")

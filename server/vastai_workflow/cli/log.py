@@ -80,7 +80,7 @@ def _what(event: "AuditEvent") -> str:
     words = [" ".join(part for part in head if part), event.what]
     said = ": ".join(part for part in words if part)
     with_digest = bool(event.digest) and (not is_order or event.code == "planned")
-    return f"{said}; digest {event.digest}" if with_digest else said
+    return "; ".join([*([said] if said else []), *([f"digest {event.digest}"] if with_digest else [])])
 
 
 def _time(at: float) -> str:

@@ -144,6 +144,8 @@ def _of_no(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEv
     if not marks:
         return ()
     digest = next(filter(_DIGEST.fullmatch, marks), "")
+    questions = () if before is None else before.questions
+    asked = next((item for item in questions if set(item.marks) & set(marks)), None)
     return (
         AuditEvent(
             at=at,
@@ -151,7 +153,9 @@ def _of_no(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEv
             owner=after.owner,
             by=THE_USER,
             workflow_id=after.workflow_id,
+            purpose="" if asked is None else asked.about,
             digest=digest,
+            instance_ids=() if asked is None else asked.instance_ids,
             what=", ".join(clean(mark, _MESSAGE_CAP) for mark in marks if mark != digest),
         ),
     )
@@ -212,9 +216,11 @@ def refused(
         kind=Kind.REFUSED,
         owner=owner,
         by=by,
-        workflow_id=_of_form(_WORKFLOW_ID, arguments.get("workflow_id")) or onward.get("workflow_id"),
+        workflow_id=_of_form(_WORKFLOW_ID, arguments.get("workflow_id"))
+        or error.workflow_id
+        or onward.get("workflow_id"),
         purpose=clean(_LIKE_A_KEY.sub("***", tool), _WORD_CAP),
-        digest=_of_form(_DIGEST, arguments.get("digest")) or onward.get("digest") or "",
+        digest=_of_form(_DIGEST, arguments.get("digest")) or error.digest or onward.get("digest") or "",
         instance_ids=_ids(arguments.get("instance_ids")),
         code=error.code,
         what=clean(_LIKE_A_KEY.sub("***", error.message), _MESSAGE_CAP),

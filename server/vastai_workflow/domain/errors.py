@@ -11,7 +11,7 @@ The table `CATALOGUE` is the whole list of codes; `references/errors.md` is rend
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,13 @@ class WorkflowError(Exception):
         self.missing = tuple(missing)
         self.ask_user = ask_user
         self.next_call = dict(next_call) if next_call is not None else None
+        self.workflow_id: str | None = None
+        self.digest = ""
+
+    def of(self, workflow_id: str, digest: str) -> Self:
+        """The same error, which also says for the record what it is about, where its next call does not."""
+        self.workflow_id, self.digest = workflow_id, digest
+        return self
 
     def told_with(self, notes: Sequence[str]) -> "WorkflowError":
         """The same error, whose message also says what was done before it."""

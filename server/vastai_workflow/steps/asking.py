@@ -69,7 +69,7 @@ def refusal_that_asks(
         next_step=step,
         ask_user=asked_of(deps, caller, workflow, question),
         next_call=next_of(deps, caller, workflow, question),
-    )
+    ).of(workflow.workflow_id, question.digest)
 
 
 def next_of(deps: Deps, caller: Caller, workflow: Workflow, question: Question) -> dict[str, Any]:
