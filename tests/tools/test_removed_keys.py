@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.real_ssh import real_ssh
 from tests.stack import ERAS, PUBLIC_KEY, Era, Stack, stack, text_of
 from tests.tools.acts import arm, follow, stranger, writes
 from tests.tools.person import Person, named_in
@@ -14,6 +15,7 @@ from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.simulator.accounts import SshKey
 from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.probing import target_of
 from vastai_workflow.store.sqlite import SqliteStore
 from vastai_workflow.vast.limits import MAX_TRIES
 
@@ -355,3 +357,17 @@ async def test_after_a_restart_the_key_is_still_known_to_have_been_taken_away(er
             assert "taken away" in text_of(told)
             await next_one.call("wait_until_ready", workflow_id=workflow_id)
             assert on_machine(next_one, machine) == set()
+
+
+@pytest.mark.requirement("UNKEY-1")
+async def test_a_real_login_is_refused_once_the_key_was_taken_away(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        _, [machine] = await s.ready()
+        [order] = await s.deps.store.orders()
+        assert order.ssh_key is not None
+        [instance] = await (await s.deps.markets.open(order.key_source)).instances()
+        target = target_of(order, order.ssh_key, instance, local_market=True)
+        assert (await s.deps.prober.probe(target, timeout_s=30)).stage == "gpu_ok"
+        await s.call("remove_ssh_key", instance_ids=[machine])
+        after = await s.deps.prober.probe(target, timeout_s=30)
+        assert (after.stage, after.reason) == ("port_open", "auth_refused")
