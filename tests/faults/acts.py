@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, cast
 
+from tests.faults import outside
 from tests.faults.play import SECRET, Agenda, Answer, Play
 from tests.faults.schedule import Act
-from vastai_workflow.domain.market import ORDER_VARIABLE
-from vastai_workflow.simulator.renting import rent
 
 _TRIES: Final = 3
 _OTHER_DISK_GB: Final = 80
@@ -55,7 +54,7 @@ async def _shown(play: Play, number: int, proposal: Answer, *, silent: bool) -> 
     if proposal["outlook"] is None:
         return False
     if not silent:
-        play.said_yes(agenda, play.machine.now())
+        play.said_yes(agenda, play.places[0][0].process.clock.now())
         for _ in range(2):
             done = await play.call("confirm_fields", workflow_id=agenda.workflow_id, digest=agenda.digest)
             if done != (None, None):
@@ -263,32 +262,22 @@ async def expire(play: Play, act: Act) -> None:
     play.clock.advance(1800)
 
 
+async def restart(play: Play, act: Act) -> None:
+    """The servers are started again."""
+    play.restart(machine=False)
+
+
+async def reboot(play: Play, act: Act) -> None:
+    """Their machine is."""
+    play.restart(machine=True)
+
+
 # -- others
-
-
-async def stranger(play: Play, act: Act) -> None:
-    """Another tool rents a machine on this account."""
-    _rent(play, {})
-
-
-async def copy(play: Play, act: Act) -> None:
-    """Another tool rents one with a copy of an order's variables."""
-    marks = [str(one.env.get(ORDER_VARIABLE)) for one in play.book.alive()]
-    _rent(play, {ORDER_VARIABLE: marks[0] if marks else "0123456789abcdef.o_1"})
-
-
-def _rent(play: Play, env: dict[str, str]) -> None:
-    play.world.settle()
-    free = [ask for ask in play.world.market.free_asks() if ask.num_gpus == 1]
-    if free:
-        order = {"image": "other/image", "disk": 10, "label": "stranger", "env": env}
-        play.strangers.append(rent(play.world, play.world.account, free[-1].id, order).id)
-        play.clock.advance(5)
 
 
 async def destroy_stranger(play: Play, act: Act) -> None:
     """Destroy other tools' machines, with the user's yes to each."""
-    for machine in play.strangers:
+    for machine in tuple(play.book.strangers):
         await destroy_with_yes(play, machine)
 
 
@@ -311,7 +300,8 @@ DONE_BY: Final[Mapping[str, Callable[[Play, Act], Awaitable[None]]]] = {
     for act in (
         *(known, agree, silence, create, other_plan, change, yes_again, hang_up, twice, two_places, two_workflows),
         *(create_and_wait, create_and_destroy, wait_twice, wait, destroy, destroy_one, stop, start, start_alone),
-        *(attach, status, preflight, expire, stranger, copy, destroy_stranger),
+        *(attach, status, preflight, expire, outside.stranger, outside.copy, destroy_stranger, restart, reboot),
+        *(outside.rent_again, outside.console_end, outside.console_stop),
     )
 }
 """Every act by its name in a schedule."""

@@ -30,8 +30,6 @@ UNDER_WAY_S: Final = 120.0
 """How long a create may have had an effect that no list shows: its time-out and the lists' delay."""
 IN_USE_S: Final = 600.0
 """What has run for so long may be in use: to be ended only with a word of the user."""
-MADE_WITHIN_S: Final = 180.0
-"""A second machine with an order's mark that began later than this after its create is a copy: the design's window."""
 _WAITING_AT_MOST_S: Final = 30.0
 """A longer pause between two waits is not counted as waiting."""
 _ROUNDING: Final = Decimal("0.0005")
@@ -72,6 +70,10 @@ class Book:
     """Such machines that were ended: somebody has to be told."""
     allowed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     """What the user said yes to for one machine: `start`, or the end of what is not ours."""
+    strangers: list[int] = field(default_factory=list[int])
+    """Machines that another tool or the person rented."""
+    ended_on_console: set[int] = field(default_factory=set[int])
+    """Machines of ours that the person ended there."""
     wanted_gone: set[int] = field(default_factory=set[int])
     """What the user asked to have destroyed."""
     strikes: list[tuple[float, Fault, str]] = field(default_factory=list[tuple[float, Fault, str]])
@@ -83,6 +85,8 @@ class Book:
     """About these the last answer asks the user."""
     kept_by_user: set[int] = field(default_factory=set[int])
     """Machines that the user was asked about, and wants to keep."""
+    set_back_s: float = 0.0
+    """By how much the clock was set back so far: so much longer may a yes count."""
     time_is_known: bool = True
     """The server's clock shows what the provider's does: the age of a machine is what it seems."""
     trace: list[str] = field(default_factory=list[str])
@@ -91,8 +95,6 @@ class Book:
     _newest: Put | None = None
     _listed_at: float = 0.0
     _marks: dict[int, str] = field(default_factory=dict[int, str])
-    _first: dict[str, int] = field(default_factory=dict[str, int])
-    """The first machine with each mark, however late: nothing was there to copy."""
     _last_wait_at: float | None = None
     _strikes_then: int = 0
 
@@ -120,6 +122,8 @@ class Book:
             f"ledger {order.order_id} {before.state if before else '-'} -> {order.state} "
             f"machine={order.instance_id} {order.reason or ''}"
         )
+        if order.instance_id in self.strangers:
+            self.wrong(f"machine {order.instance_id} is a stranger's, and on record for order {order.order_id}")
         if before is not None and before.instance_id is not None and order.instance_id is None:
             self.wrong(f"the ledger forgot machine {before.instance_id} of order {order.order_id}")
         self.look()
@@ -147,6 +151,8 @@ class Book:
         for machine, said in said_in(answer).items():
             self.said.setdefault(machine, set()).update(said)
             there = self.world.instances.get(machine)
+            if Said.OURS in said and machine in self.strangers:
+                self.wrong(f"machine {machine} is a stranger's, and was called ours")
             if Said.ENDED in said and there is not None and not there.unloaded:
                 self.wrong(f"machine {machine} was called gone and runs")
         self.undecided = set(to_decide(answer)) - self.kept_by_user
@@ -198,7 +204,7 @@ class Book:
     def _judge_against(self, yes: Yes, order: Order, ask_id: int, body: dict[str, Any]) -> None:
         values = yes.values
         late_s = min(self.machine.now() - yes.until, self.clock.now() - yes.until_true)  # it may be set in between
-        if late_s >= 0:
+        if late_s >= self.set_back_s:
             self.wrong(f"order {order.order_id} was sent {late_s:.0f} s after its yes had expired")
         env = {name: value for name, value in body["env"].items() if name != ORDER_VARIABLE}
         sent = (body["image"], body["disk"], body["label"], env, body["price"], body["runtype"])
@@ -284,15 +290,11 @@ class Book:
         if mark is None:
             store, _, order_id = str(instance.env.get(ORDER_VARIABLE, "")).partition(".")
             mark = self._marks[instance.id] = order_id if store == self.ledger.store_id else ""
-            self._first.setdefault(mark, instance.id)
         return mark
 
     def _ours(self, instance: Instance) -> bool:
-        """Made by one of our requests; one that began later than they can have made it is a copy, a stranger's."""
-        mark = self._mark(instance)
-        put = self.puts.get(f"{self.ledger.store_id}.{mark}")
-        in_time = put is not None and instance.created_at <= put.at + MADE_WITHIN_S
-        return in_time or (put is not None and self._first[mark] == instance.id)
+        """Made by one of our requests; what carries our mark beside these is a copy, a stranger's."""
+        return bool(self._mark(instance)) and instance.id not in self.strangers
 
     def _made_by(self, order_id: str) -> list[Instance]:
         """Every machine that an order's request ever made."""

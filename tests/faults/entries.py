@@ -14,7 +14,10 @@ class Violation(Exception):
 
 @dataclass
 class Yes:
-    """What the user agreed to, as it was shown. `said_at`: by the server's clock; `until_true`: by the true one."""
+    """What the user agreed to, as it was shown.
+
+    `said_at`: by the clock of the process that was told; `until_true`: by the true one.
+    """
 
     workflow_id: str
     digest: str

@@ -14,8 +14,9 @@ from mcp.types import CallToolResult
 
 from tests.faults.book import Book, Watched
 from tests.faults.clock import MachineClock
+from tests.faults.crossings import Crossings, Died
 from tests.faults.entries import YES_LIFE_S, Yes
-from tests.faults.process import Crossings, Died, Host, Stage
+from tests.faults.process import Host, Stage
 from tests.faults.schedule import Schedule
 from tests.stack import text_of
 from vastai_workflow.domain.ledger import CLOCK_SKEW_S
@@ -104,7 +105,6 @@ class Play:
         )
         self.agendas: dict[int, Agenda] = {}
         self.met: Counter[str] = Counter()
-        self.strangers: list[int] = []
         for host, _ in places:
             host.boot(self.stage)
         ear.lines.clear()
@@ -119,6 +119,7 @@ class Play:
 
     def _set_clock(self, seconds: float) -> None:
         self.machine.set_by(seconds)
+        self.book.set_back_s += max(-seconds, 0.0)
         self.book.note(f"the server's clock is set by {seconds:+g} s")
         self.met[f"clock set {'forward' if seconds > 0 else 'back'}"] += 1
 
@@ -155,6 +156,13 @@ class Play:
             self.book.note("the client went away")
             self.book.untold(told)
             self.met["hung up"] += 1
+
+    def restart(self, *, machine: bool) -> None:
+        """Every server is started again, or the whole machine."""
+        if machine:
+            self.machine.reboot()
+        for host, _ in self.places:
+            host.boot(self.stage)
 
     def _boot_again(self) -> None:
         for host, _ in self.places:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.faults.process import ANY_POINT, POINTS, ClockStep, Crash
+from tests.faults.crossings import ANY_POINT, ClockStep, Crash
+from tests.faults.process import POINTS
 from vastai_workflow.simulator.faults import FAULTS, Fault
 from vastai_workflow.simulator.rules.rule import Value
 
@@ -70,6 +71,11 @@ ACTS: Final = {
     "preflight": "preflight",
     "stranger": "another tool rents a machine on this account",
     "copy": "another tool rents a machine with a copy of an order's variables",
+    "restart": "the servers are started again",
+    "reboot": "the servers' machine is started again",
+    "rent_again": "the person rents a machine of ours once more on the console, after its end",
+    "console_end": "workflow {workflow}: the person ends a machine on the console",
+    "console_stop": "workflow {workflow}: the person stops a machine on the console",
     "destroy_stranger": "destroy a machine of another tool, with the user's yes",
     "twice": "workflow {workflow}: two calls create the same plan at once",
     "two_places": "workflow {workflow}: two processes create the same plan at once",
@@ -125,8 +131,17 @@ def schedule_of(seed: int) -> Schedule:
         acts += [Act(kind, 0, chance.choice((4, 15))) for kind in _ACTS_FOR.get(name, ())]
         faults += _FAULTS_FOR.get(name, ())
         count = max(count, 2) if name == "dropped" else count
+    # a stream of its own: what it adds to even seeds leaves the rest of a schedule as it was
     besides = Random(f"besides {seed}")  # noqa: S311 - the same
-    clock = seed % _EACH_CLOCK == 0
+    clock = seed % 4 == 0
+    steps = tuple(_step(besides) for _ in range(besides.choice((0, 1, 1, 2)))) if clock else ()
+    for step in steps:
+        if besides.random() < 0.5:
+            crashes.append(Crash(ANY_POINT, step.nth))
+        else:
+            acts.insert(besides.randrange(1, len(acts) + 1), Act(besides.choice(("restart", "reboot"))))
+    if seed % 4 == 2 or seed % 20 == 0:
+        acts += _outside(besides)
     return Schedule(
         seed=seed,
         market=chance.randrange(MARKETS),
@@ -138,14 +153,28 @@ def schedule_of(seed: int) -> Schedule:
         crashes=tuple(crashes),
         rivals_per_hour=chance.choice((0.0, 0.0, 0.0, 240.0)),
         ahead_s=besides.choice(_AHEAD_S) if clock else 0.0,
-        steps=tuple(_step(besides) for _ in range(besides.choice((0, 1, 1, 2)))) if clock else (),
+        steps=steps,
     )
 
 
-_EACH_CLOCK: Final = 4
-"""Each so many seeds the server's clock is off, or set, or both; the other schedules are as if there were no such."""
-_AHEAD_S: Final = (0.0, 20.0, -20.0, 90.0, -90.0)
-_STEPS_S: Final = (20.0, -20.0)
+_AHEAD_S: Final = (0.0, 0.0, 90.0, -90.0, 200.0, -200.0, 3600.0, -3600.0, 6 * 3600.0, -6 * 3600.0)
+_STEPS_S: Final = (20.0, -20.0, 180.0, -180.0, 3600.0, -3600.0)
+
+
+_OUTSIDE: Final = (
+    ("console_end",),
+    ("console_stop",),
+    ("console_end", "wait", "expire", "rent_again"),
+    ("console_end", "expire", "rent_again"),
+    ("destroy", "expire", "rent_again"),
+)
+_AFTER_OUTSIDE: Final = ("", "", "create", "yes_again", "wait", "start", "destroy", "attach", "status", "preflight")
+
+
+def _outside(besides: Random) -> list[Act]:
+    """What the person does on the console, and an act after it."""
+    kinds = (*besides.choice(_OUTSIDE), besides.choice(_AFTER_OUTSIDE))
+    return [Act(kind, 0, besides.choice((4, 15))) for kind in kinds if kind]
 
 
 def _step(besides: Random) -> ClockStep:

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from tests.faults import naive
-from tests.faults.failed import FAILED, Failed
+from tests.faults.failed import FAILED, STILL_FAILING, Failed
 from tests.faults.runner import runner
 from tests.faults.soak import EXPECTED, played
 
@@ -22,9 +22,12 @@ def met() -> Counter[str]:
 @pytest.mark.requirement("FAULT-1")
 @pytest.mark.parametrize("chunk", [*QUICK, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in SLOW)])
 async def test_no_fault_kill_or_race_costs_a_machine_that_nobody_agreed_to(chunk: int, met: Counter[str]) -> None:
-    tally = await played(range(1 + chunk * EACH, 1 + (chunk + 1) * EACH))
+    seeds = range(1 + chunk * EACH, 1 + (chunk + 1) * EACH)
+    tally = await played(seeds)
     met.update({**tally.met, "schedules": tally.schedules})
-    assert tally.broken == {}, "replay: make replay SEED=..."
+    new = {seed: broken for seed, broken in tally.broken.items() if seed not in STILL_FAILING}
+    assert new == {}, "replay: make replay SEED=..."
+    assert [seed for seed in seeds if seed in STILL_FAILING and seed not in tally.broken] == [], "they hold: take out"
 
 
 @pytest.mark.requirement("FAULT-2")
@@ -50,7 +53,10 @@ async def test_a_seed_replays_request_by_request() -> None:
 @pytest.mark.requirement("FAULT-4")
 @pytest.mark.parametrize(
     "failed",
-    [pytest.param(one, id=one.name) for one in FAILED],
+    [
+        pytest.param(one, id=one.name, marks=[pytest.mark.xfail(strict=True, reason=one.reason)] if one.fails else [])
+        for one in FAILED
+    ],
 )
 async def test_what_once_failed_holds(failed: Failed) -> None:
     async with runner() as kept:

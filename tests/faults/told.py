@@ -11,6 +11,7 @@ class Said(StrEnum):
     """What an agent learned of one machine."""
 
     RUNS = "runs"
+    OURS = "is this server's"
     NOT_OURS = "runs, and is not ours"
     RELEASING = "is being released"
     ENDED = "is gone"
@@ -94,16 +95,16 @@ def _rows(value: object) -> Iterator[dict[str, Any]]:
 
 def _of_row(row: Mapping[str, Any]) -> set[Said]:
     if "ours" in row:
-        return {Said.RUNS} if row["ours"] else {Said.RUNS, Said.NOT_OURS}
+        return {Said.RUNS, Said.OURS if row["ours"] else Said.NOT_OURS}
     if "readiness" in row:
+        whose = Said.NOT_OURS if row["workflow_id"] is None else Said.OURS
         if row["state"] == "gone":
-            return {Said.ENDED}
-        listed = row["price_per_hour"] is not None
-        return {Said.RUNS, *({Said.NOT_OURS} if row["workflow_id"] is None else ())} if listed else set()
+            return {Said.ENDED, whose}
+        return {Said.RUNS, whose} if row["price_per_hour"] is not None else set()
     if row.get("final_state") is not None:
         return {Said.ENDED if row["final_state"] == "gone" else Said.RELEASING}
     if "order_id" in row:
-        return {Said.ENDED} if row["state"] == "released" else {Said.RUNS} if row["state"] == "rented" else set()
+        return {"released": {Said.ENDED, Said.OURS}, "rented": {Said.RUNS, Said.OURS}}.get(row["state"], set())
     return set()
 
 
