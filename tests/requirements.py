@@ -79,6 +79,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "FLEET-2": "All or nothing releases what came when the rest can't come; best effort keeps it.",
     "FLEET-3": "What came of a fleet, what did not and why, its cost and the choice are told when they are known.",
     "FLEET-4": "A fleet that came short is released within the time of a call, and gone on with at the next.",
+    "FLEET-5": "While machines are rented one after the other, progress tells how many there are.",
     "KEY-1": "A new key file is confirmed before it is read, and prices come after.",
     "KEY-2": "A key source that the owner confirmed before is the default and is read at once.",
     "KEY-3": "Another variable, the official client's file and the keyring need a yes; the usual variable does not.",

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from tests.stack import stack
-from tests.tools.acts import arm, planned, settled, states
+from tests.stack import ERAS, Era, stack
+from tests.tools.acts import Heard, arm, planned, settled, states
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.steps.ports import ProbeReport
 from vastai_workflow.steps.releases import IN_USE_AFTER_S
@@ -28,6 +28,17 @@ async def test_one_yes_rents_the_whole_count_on_distinct_machines(fleet: str) ->
         _, machines = await s.ready(count=3, fleet=fleet)
         assert s.running() == machines
         assert len({s.world.instances[one].machine.id for one in machines}) == 3
+
+
+@pytest.mark.requirement("FLEET-5")
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_create_of_many_tells_how_far_it_is(era: Era) -> None:
+    heard = Heard()
+    async with stack(era=era) as s:
+        create = await planned(s, count=3, fleet="best_effort")
+        made = await s.client.call_tool("create_instances", create, progress_callback=heard)
+        assert not made.is_error
+        assert heard.lines == [f"{done} of 3 machines rented" for done in range(3)]
 
 
 @pytest.mark.requirement("FLEET-2")

@@ -14,7 +14,7 @@ from vastai_workflow.domain.question import keep_question
 from vastai_workflow.domain.workflow import Confirmation, Plan, Question, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.asking import Whose, named, refusal_that_asks, whose_yes
-from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import in_words, with_orders
 from vastai_workflow.steps.fleets import release_short_fleets
@@ -35,7 +35,7 @@ class Created:
     planned_left: bool = False
 
 
-async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id: str) -> Created:
+async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id: str, progress: Progress) -> Created:
     """Rent what the plan chose, through the gate, within one call's time."""
     require_writes(deps)
     workflow = await owned(deps, caller, workflow_id)
@@ -53,13 +53,19 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
     notes = list(opened.notes)
     async with deps.store.account_lock(opened.account.id):
         try:
-            return await _rent(deps, caller, opened, workflow, plan, notes)
+            return await _rent(deps, caller, opened, workflow, plan, notes, progress)
         except WorkflowError as error:  # what settling ended is told all the same
             raise error.told_with(notes) from None
 
 
 async def _rent(
-    deps: Deps, caller: Caller, opened: Opened, workflow: Workflow, plan: Plan, notes: list[str]
+    deps: Deps,
+    caller: Caller,
+    opened: Opened,
+    workflow: Workflow,
+    plan: Plan,
+    notes: list[str],
+    progress: Progress,
 ) -> Created:
     values = workflow.values
     ranked = await not_held(deps, opened.account.id, await search(opened.market, values))
@@ -71,7 +77,7 @@ async def _rent(
                 raise
             ranked = ()  # what is still planned costs too much now: it is dropped, and what came is told
     deadline = deps.clock.now() + CALL_BUDGET_S
-    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, (), notes)
+    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, (), progress, notes)
     await look_again(run)
     if not await _own_orders(deps, workflow, plan):
         await _admit(run, workflow, plan)

@@ -12,6 +12,9 @@ from vastai_workflow.domain.ledger import Moment
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.steps.ports import Clock, Keys, Markets, Prober, Store
 
+Progress = Callable[[float, float, str], Awaitable[None]]
+"""Hears how much is done of how much, and a line in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deps:

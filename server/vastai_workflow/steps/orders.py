@@ -25,7 +25,7 @@ from vastai_workflow.domain.market import (
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
-from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.fleet_view import committed, with_orders
 from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.outlook import not_held, search, under
@@ -50,6 +50,7 @@ class Run:
     deadline: float
     ranked: tuple[Offer, ...]
     instances: tuple[Instance, ...]
+    progress: Progress
     notes: list[str] = field(default_factory=list[str])
     stopped_by: WorkflowError | None = None
 
@@ -59,12 +60,21 @@ async def place_all(run: Run) -> None:
     while run.stopped_by is None and (order := await _next_planned(run)) is not None:
         if run.deps.clock.now() >= run.deadline:
             return
+        await _tell(run)
         refusal = await gate_of(run, order)
         agreed = await _agreement(run, order)
         if refusal is not None or isinstance(agreed, Refusal):
             await _drop_rest(run, refusal or cast("Refusal", agreed))
             return
         await _place(run, order, _request(run, order, *agreed))
+
+
+async def _tell(run: Run) -> None:
+    """How far it is, before the next order: a listener that fails then hides nothing that was rented."""
+    orders = [o for o in await run.deps.store.orders(workflow_id=run.workflow_id) if o.plan_id == run.plan_id]
+    left = sum(order.state is OrderState.PLANNED for order in orders)
+    rented, wanted = sum(order.live for order in orders), sum(order.holds_place for order in orders)
+    await run.progress(len(orders) - left, len(orders), f"{rented} of {wanted} machines rented")
 
 
 async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusal | None:

@@ -1,7 +1,7 @@
 """Readiness: from rented to a machine that answers over SSH with the agreed GPUs; bounded per call, resumable."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -10,7 +10,7 @@ from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.accounts import Opened, open_market
-from vastai_workflow.steps.deps import Caller, Deps, owned
+from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.fleet_view import made_by
 from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome
 from vastai_workflow.steps.keys import ensure_instance_key
@@ -19,8 +19,6 @@ from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.steps.status import DETAIL_CAP, Report, report_gone, report_of
 from vastai_workflow.steps.writes import require_writes
-
-Progress = Callable[[float, float, str], Awaitable[None]]
 
 REQUEST_S: Final = 1.0
 """A wait sends the provider no more than one request in so many seconds, whatever the fleet; the list keeps it too."""

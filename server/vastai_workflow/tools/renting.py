@@ -96,7 +96,7 @@ async def create_instances(
     ctx: Ctx, workflow_id: WorkflowId, plan_id: Annotated[str, Field(description="from find_offers")]
 ) -> Annotated[CallToolResult, results.CreatedResult]:
     """Rent the plan (costs money). Refused without a yes. The same plan_id again never rents twice."""
-    made = await create.create_instances(await deps_of(ctx), caller_of(ctx), workflow_id, plan_id)
+    made = await create.create_instances(await deps_of(ctx), caller_of(ctx), workflow_id, plan_id, ctx.report_progress)
     if any(order.state in ledger.UNSETTLED for order in made.orders):
         after = next_call("wait_until_ready", workflow_id=workflow_id)
     elif made.planned_left:
