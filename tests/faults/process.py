@@ -163,6 +163,7 @@ class Host:
         self.name = name
         self._process: Process | None = None
         self._settled: dict[int, float] = {}
+        self._untold: dict[int, tuple[str, ...]] = {}
         self.server = build_server(self._make, self._close)
 
     @property
@@ -176,6 +177,7 @@ class Host:
         """Start a fresh process: nothing of an earlier one is left but what the stage keeps."""
         self._process = Process(stage)
         self._settled.clear()
+        self._untold.clear()
 
     async def _make(self) -> Deps:
         return Deps(
@@ -187,6 +189,7 @@ class Host:
             caps=Caps(),
             new_id=self._new_id,
             settled_accounts=self._settled,
+            untold=self._untold,
         )
 
     def _new_id(self, size: int) -> str:

@@ -54,6 +54,22 @@ async def test_the_first_call_after_a_start_finds_the_machine_of_an_order_withou
 
 
 @pytest.mark.requirement("SETTLE-1")
+@pytest.mark.parametrize("first", ["propose_fields", "billing_report", "find_offers", "destroy_instances"])
+async def test_what_a_look_finds_but_once_is_told_by_the_next_answer_that_has_room_for_it(first: str) -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        s.clock.advance(300)
+        s.world.life.end(s.world.instances[machine])
+        s.clock.advance(60)
+        async with after_a_crash(s) as again:
+            named = {"find_offers": {"workflow_id": workflow_id}, "destroy_instances": {"instance_ids": [machine]}}
+            await again.client.call_tool(first, named.get(first, {}))
+            notes = (await again.call("preflight"))["notes"]
+            assert [note for note in notes if f"machine {machine}" in note and "ended elsewhere" in note], notes
+            assert (await again.call("preflight"))["notes"] == []
+
+
+@pytest.mark.requirement("SETTLE-1")
 async def test_a_start_whose_list_fails_says_so_and_looks_again_at_the_next_call() -> None:
     async with stack() as s:
         await sent_and_died(s, made=True)

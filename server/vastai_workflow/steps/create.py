@@ -49,7 +49,7 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
         raise _plan_unknown(workflow_id, plan_id)
     if plan.digest != workflow.digest and not own:
         raise Refusal("digest_mismatch", "the plan was made for other fields", next_call=_find_call(workflow_id))
-    opened = await open_market(deps, caller, workflow_id)
+    opened = await open_market(deps, caller, workflow_id, tells=True)
     notes = list(opened.notes)
     async with deps.store.account_lock(opened.account.id):
         try:

@@ -22,7 +22,8 @@ class Deps:
 
     `approve_with`: the command by which a person answers the question of a code on their own terminal. `pause`: waits
     so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: when
-    each was last held against a complete list by this process, with nothing left to release; steady seconds.
+    each was last held against a complete list by this process, with nothing left to release; steady seconds. `untold`: by
+    account, what such a look found and no answer said yet.
     """
 
     clock: Clock
@@ -36,6 +37,7 @@ class Deps:
     approve_with: Callable[[str], str] = "vastai-workflow approve {}".format
     pause: Callable[[float], Awaitable[None]] = anyio.sleep
     settled_accounts: dict[int, float] = field(default_factory=dict[int, float])
+    untold: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
 
     def moment(self) -> Moment:
         """Now, on both clocks."""

@@ -35,7 +35,7 @@ class Preflight:
 
 async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Preflight:
     """Read the account and a complete list; an incomplete one is an error, never "nothing runs"."""
-    opened = await open_market(deps, caller, workflow_id)
+    opened = await open_market(deps, caller, workflow_id, tells=True)
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
     notes = (*opened.notes, *await on_other_accounts(deps, caller, opened.account.id))
     unsettled = await deps.store.orders(account_id=opened.account.id, states=tuple(UNSETTLED))

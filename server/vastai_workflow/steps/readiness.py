@@ -80,7 +80,7 @@ async def wait_until_ready(
         raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
     if workflow_id is not None:
         await owned(deps, caller, workflow_id)
-    opened = await open_market(deps, caller, workflow_id, instance_ids, settles=False)
+    opened = await open_market(deps, caller, workflow_id, instance_ids, settles=False, tells=True)
     deadline = deps.clock.now() + timeout_s
     async with probing(deps, opened, deadline) as probes:
         return await _Wait(deps, caller, opened, workflow_id, instance_ids, deadline, progress, probes).over()
@@ -105,7 +105,7 @@ class _Wait:
 
     async def over(self) -> Waited:
         """The last look."""
-        notes: tuple[str, ...] = ()
+        notes = self._opened.notes
         self._orders = await self._orders_to_show()
         unclear = {order.order_id for order in self._orders if order.state in UNSETTLED}
         while True:

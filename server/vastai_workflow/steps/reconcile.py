@@ -52,7 +52,7 @@ async def settle_on_first_use(deps: Deps, market: Market, account_id: int, liste
 
     Once per process and account, and again once a list shows all that a request of the account, of whatever process,
     can have made. Brings the ledger up to date and sends nothing; what is to be released is said at each call
-    until it is.
+    until it is. What is found but once is kept until an answer tells it.
     """
     sent = await deps.store.orders(account_id=account_id)
     amid = any(order.state is OrderState.SENT for order in sent)  # by a call that goes on now, or that was cut short
@@ -70,7 +70,8 @@ async def settle_on_first_use(deps: Deps, market: Market, account_id: int, liste
         return Settled()
     if not settled.owed:
         deps.settled_accounts[account_id] = listed.asked.steady
-    return settled
+    deps.untold[account_id] = (*deps.untold.get(account_id, ()), *settled.once)
+    return replace(settled, notes=tuple(note for note in settled.notes if note not in settled.once))
 
 
 async def _looked_at(deps: Deps, market: Market, account_id: int, listed: Listed) -> Settled:

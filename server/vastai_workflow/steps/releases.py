@@ -36,7 +36,7 @@ _AGAIN: Final = "it may cost money: call wait_until_ready again"
 class Work:
     """One settling: the newest complete list against the account's orders.
 
-    `owed`: orders with something to release; `ended`: machines that were seen to be gone then; `came_late`: orders
+    `once`: those notes that the next settling does not find again. `owed`: orders with something to release; `ended`: machines that were seen to be gone then; `came_late`: orders
     whose machine this list showed first, after they were given up.
     """
 
@@ -46,13 +46,16 @@ class Work:
     orders: dict[str, Order]
     may_end: bool
     notes: list[str] = field(default_factory=list[str])
+    once: list[str] = field(default_factory=list[str])
     owed: list[Order] = field(default_factory=list[Order])
     ended: set[int] = field(default_factory=set[int])
     came_late: set[str] = field(default_factory=set[str])
 
-    def tell(self, note: str) -> None:
+    def tell(self, note: str, *, once: bool = False) -> None:
         """Something the user should know."""
         self.notes.append(note)
+        if once:
+            self.once.append(note)
 
 
 async def release_double(work: Work, order: Order, instance: Instance) -> None:
@@ -93,7 +96,7 @@ async def release_late(work: Work, order: Order, instance: Instance) -> bool:
     if surplus <= 0 or order not in late[-surplus:]:
         if order.order_id in work.came_late:
             shown = f"machine {instance.id} of order {order.order_id} showed up after it was given up, and costs money"
-            work.tell(f"{shown}. {_CHOICE}")
+            work.tell(f"{shown}. {_CHOICE}", once=True)
         return False
     why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
     if not order.can_have_made(instance.start_date) or may_be_in_use(instance.start_date, work.deps.clock.now()):
@@ -135,7 +138,7 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
     why = "; ".join(faults)
     if delivery.may_be_new and not stillborn and may_be_in_use(instance.start_date, work.deps.clock.now()):
         await work.deps.store.note_order(order.order_id, facts.model_copy(update={"warnings": faults}))
-        work.tell(f"machine {instance.id} is not as agreed ({why}). {_CHOICE}")
+        work.tell(f"machine {instance.id} is not as agreed ({why}). {_CHOICE}", once=True)
         return
     ended = await _ended(work, order, f"{NOT_AS_AGREED}: {why}")
     if ended == "gone":

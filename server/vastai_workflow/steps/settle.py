@@ -36,7 +36,7 @@ from vastai_workflow.steps.releases import (
 class Settled:
     """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes.
 
-    `ended`: machines of the list that are gone since. `short`: of fleets that came short, to be released.
+    `once`: notes that no later settling finds again. `ended`: machines of the list that are gone since. `short`: of fleets that came short, to be released.
     `busy`: another call holds the account, nothing was looked at.
     """
 
@@ -46,6 +46,7 @@ class Settled:
     ended: frozenset[int] = frozenset()
     short: tuple[Order, ...] = ()
     busy: bool = False
+    once: tuple[str, ...] = ()
 
 
 async def settle(deps: Deps, market: Market, account_id: int, listed: Listed, *, may_end: bool = True) -> Settled:
@@ -66,7 +67,7 @@ async def settle(deps: Deps, market: Market, account_id: int, listed: Listed, *,
     if work.owed:
         deps.settled_accounts.pop(account_id, None)  # each first look says so, until it is done
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
-    return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended))
+    return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended), once=tuple(work.once))
 
 
 async def _claim(work: Work, instance: Instance) -> None:
@@ -163,7 +164,7 @@ async def _check_missing(work: Work, order: Order, asked: Moment, *, named: Inst
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
     except IllegalMoveError:  # another call saw its end first
         return
-    work.tell(f"machine {order.instance_id} of order {order.order_id} is gone: {reason}")
+    work.tell(f"machine {order.instance_id} of order {order.order_id} is gone: {reason}", once=True)
 
 
 async def _judge_absent(deps: Deps, order: Order, asked: Moment) -> Order:

@@ -92,7 +92,7 @@ class Status:
 
 async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None) -> Status:
     """The machines asked for, or every machine of the account; one list, no probe."""
-    opened = await open_market(deps, caller, workflow_id, instance_ids)
+    opened = await open_market(deps, caller, workflow_id, instance_ids, tells=True)
     instances = await opened.market.instances()
     elsewhere = () if instance_ids else await on_other_accounts(deps, caller, opened.account.id)
     kept = await deps.store.orders(account_id=opened.account.id)
