@@ -51,7 +51,7 @@ MUTANTS: Final = (
     Mutant(
         "a machine that is not listed yet is gone",
         _ENDING,
-        'return Look("gone", State.GONE) if deps.clock.now() >= target.lists_after else Look("unknown")',
+        'return Look("gone", State.GONE) if since >= target.lists_after else Look("unknown")',
         'return Look("gone", State.GONE)',
         (f"{_D}::test_a_machine_that_is_not_listed_yet_is_not_called_gone",),
     ),

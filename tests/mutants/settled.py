@@ -195,7 +195,7 @@ MUTANTS: Final = (
     Mutant(
         "what came with an error and ran is released when it stops",
         _RELEASES,
-        "    if deps.clock.now() > order.sent_at + STILLBORN_S:\n        return False\n"
+        "    if order.age(deps.moment()) > STILLBORN_S:\n        return False\n"
         "    return (await deps.store.window(instance.id)).gpu_s == 0\n",
         "    return True\n",
         (
@@ -255,8 +255,8 @@ MUTANTS: Final = (
     Mutant(
         "any first machine with a mark is taken",
         _SETTLE,
-        "return order.can_have_made(instance.start_date) or not compare(order, instance).faults",
-        "return True",
+        "first = order.instance_id is None and not compare(order, instance).faults",
+        "first = order.instance_id is None",
         (f"{_SETTLING}::test_a_copy_that_is_the_first_machine_seen_of_an_order_is_not_ended_for_being_another_gpu",),
     ),
     Mutant(
@@ -269,7 +269,7 @@ MUTANTS: Final = (
     Mutant(
         "an account that was settled once is never looked at again",
         "server/vastai_workflow/steps/reconcile.py",
-        "    return all(moment <= settled_at for moment in shown_from if moment <= now)\n",
+        "    return all(seconds >= now.steady - settled_at for seconds in shown_for if seconds >= 0)\n",
         "    return True or bool(shown_from and now)\n",
         (f"{_SETTLING}::test_a_second_machine_that_lists_show_after_the_wait_is_named_by_the_next_call_and_released",),
     ),

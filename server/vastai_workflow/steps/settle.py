@@ -36,8 +36,8 @@ from vastai_workflow.steps.releases import (
 class Settled:
     """What settling found: orders that are still unknown, orders with a machine that is still to be released, notes.
 
-    `once`: notes that no later settling finds again. `ended`: machines of the list that are gone since. `short`: of fleets that came short, to be released.
-    `busy`: another call holds the account, nothing was looked at.
+    `once`: notes that no later settling finds again. `ended`: machines of the list that are gone since. `short`: of
+    fleets that came short, to be released. `busy`: another call holds the account, nothing was looked at.
     """
 
     open_orders: tuple[Order, ...] = ()
