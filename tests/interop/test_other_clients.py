@@ -10,6 +10,7 @@ import pytest
 
 from tests.interop.node import TIMEOUT_S, NodePackages
 from tests.interop.official import environment_with
+from vastai_workflow.server import TOOLS
 
 pytestmark = pytest.mark.interop
 
@@ -57,7 +58,7 @@ def test_langchain_on_the_old_sdk_is_refused_and_succeeds(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["sdk"].startswith("1.")
-    assert outcome["tools"] == 15
+    assert outcome["tools"] == len(TOOLS)
     assert "call propose_fields to start one" in outcome["refusal"]
     assert "workflow_unknown" in outcome["refusal"]
     assert "Ask the user: Rent 1 machine (RTX 4090)" in outcome["proposal"]

@@ -13,7 +13,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from tests.stack import ERAS, Era, text_of
 from tests.tools.person import Person
-from vastai_workflow.server import REFUSAL_META
+from vastai_workflow.server import REFUSAL_META, TOOLS
 
 TIMEOUT_S = 60
 NO_ONE_LISTENS = "http://127.0.0.1:1"
@@ -90,7 +90,7 @@ def test_listing_tools_touches_no_network_and_no_file_and_stdout_carries_only_th
         rest, complaints = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, rest, complaints) == (0, "", "")
     assert [(answer["jsonrpc"], answer["id"]) for answer in answers] == [("2.0", 1), ("2.0", 2)]
-    assert len(answers[1]["result"]["tools"]) == 16
+    assert len(answers[1]["result"]["tools"]) == len(TOOLS)
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
@@ -106,7 +106,7 @@ async def test_a_ledger_that_cannot_be_opened_is_a_refusal_of_the_call_and_not_t
             assert "Not a directory" in text_of(refused)
             assert refused.meta is not None
             assert refused.meta[REFUSAL_META]["code"] == "store_unavailable"
-        assert len((await client.list_tools()).tools) == 16
+        assert len((await client.list_tools()).tools) == len(TOOLS)
 
 
 @pytest.mark.requirement("ASK-1")
