@@ -21,9 +21,9 @@ class Deps:
     """The ports, the operator's caps, random ids (bytes of randomness in, text out), and whose yes counts.
 
     `approve_with`: the command by which a person answers the question of a code on their own terminal. `pause`: waits
-    so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: when
-    each was last held against a complete list by this process, with nothing left to release; steady seconds. `untold`: by
-    account, what such a look found and no answer said yet.
+    so many seconds of a person's time, which no market's clock makes shorter. `settled_accounts`: when each was last
+    held against a complete list by this process, with nothing left to release; steady seconds. `untold`: by account,
+    what such a look found and no answer said yet.
     """
 
     clock: Clock

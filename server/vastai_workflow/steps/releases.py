@@ -36,8 +36,9 @@ _AGAIN: Final = "it may cost money: call wait_until_ready again"
 class Work:
     """One settling: the newest complete list against the account's orders.
 
-    `once`: those notes that the next settling does not find again. `owed`: orders with something to release; `ended`: machines that were seen to be gone then; `came_late`: orders
-    whose machine this list showed first, after they were given up.
+    `once`: those notes that the next settling does not find again. `owed`: orders with something to release; `ended`:
+    machines that were seen to be gone then; `came_late`: orders whose machine this list showed first, after they were
+    given up.
     """
 
     deps: Deps
