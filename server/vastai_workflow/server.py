@@ -194,7 +194,8 @@ def _translated(name: str, wrapped: ToolError) -> WorkflowError:
     if isinstance(cause, ValidationError):
         return _bad_arguments(name, cause)
     if isinstance(cause, ToolError):  # the SDK's, of a form that came back and does not fit
-        return Refusal("wrong_answer", "the form came back without a value; nothing was confirmed, nothing was spent")
+        unfit = "the form came back as something else than one typed value; nothing was confirmed, nothing was spent"
+        return Refusal("wrong_answer", unfit)
     if cause is None:
         return Refusal("invalid_argument", clean(str(wrapped), 200))
     frames = "".join(traceback.format_tb(cause.__traceback__))  # places, no values: those may be secret

@@ -4,6 +4,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from mcp.client import ClientRequestContext
+from mcp.types import ElicitRequestParams, ElicitResult
 
 from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import follow, states, stranger, value_of, writes
@@ -116,6 +118,21 @@ async def test_another_value_confirms_nothing_and_is_asked_again(era: Era, answe
         given = await follow(s, proposal)
         assert given["confirmation"]["purpose"] == "rent"
         assert person.asked[0] == person.asked[1]
+
+
+@both_eras
+@pytest.mark.parametrize("more", [{"approve": True}, {"value": None}, {"value": 0.38}, {"value": ["{}"]}])
+@pytest.mark.requirement("ASK-3")
+async def test_a_form_with_anything_but_the_one_typed_text_is_no_yes(era: Era, more: dict[str, Any]) -> None:
+    async def fills_in(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # the SDK's
+        return ElicitResult(action="accept", content={"value": named_in(params.message), **more})
+
+    async with stack(era=era, person=fills_in) as s:
+        proposal = await asked_for(s)
+        refusal = await s.refusal("confirm_fields", **proposal["next_call"]["arguments"])
+        assert refusal["code"] == "wrong_answer"
+        assert refusal["message"].startswith("the form came back as something else than one typed value; nothing was")
+        assert await rents(s, proposal) == ["refused"]
 
 
 @both_eras

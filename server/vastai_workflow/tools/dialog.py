@@ -116,7 +116,7 @@ async def confirm_fields(  # noqa: PLR0913 # as above
         return _confirmed(deps, caller, told, await confirming.on_record(deps, caller, told))
     question, said = asked.way, asking.reply_of(reply)
     if said.action == "unfit":
-        raise answers.unfit_answer("the form came back without a value")
+        raise answers.unfit_answer("the form came back as something else than one typed value")
     if said.action != "accept":
         workflow = await answers.note_no(deps, workflow_id, question, said=said.action == "decline")
         raise answers.no_yes(deps, workflow, question, f"the user was asked: {said.action}")
