@@ -149,6 +149,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "what machines cost that no list shows yet does not count",
+        _ORDERS,
+        "burning=committed(active) + total([item.price for item in unlisted]),",
+        "burning=committed(active),",
+        ("tests/tools/test_gate.py::test_the_operators_total_cap_counts_what_was_rented_since_the_list_was_read",),
+    ),
+    Mutant(
         "an old plan's prices count for ever",
         _CREATE,
         "if run.deps.clock.now() >= plan.expires_at:",

@@ -101,6 +101,13 @@ MUTANTS: Final = (
         (f"{_C}::test_a_replacement_that_is_gone_too_is_not_replaced_again",),
     ),
     Mutant(
+        "a gone offer is replaced twice where a wait came between",
+        _ORDERS,
+        '(before.reason == "no_such_ask" or _replaces_gone(before, orders))',
+        'before.reason == "no_such_ask"',
+        (f"{_C}::test_a_replacement_that_had_to_wait_and_is_gone_then_is_not_replaced_again",),
+    ),
+    Mutant(
         "the next candidate above the ceiling",
         _ORDERS,
         "run.ranked = under(found, Rate(order.ceiling_per_hour))",

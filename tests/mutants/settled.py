@@ -12,6 +12,7 @@ _VIEW: Final = "server/vastai_workflow/steps/fleet_view.py"
 _C: Final = "tests/tools/test_create.py"
 _MACHINES: Final = "tests/tools/test_attacks_machines.py"
 _SETTLING: Final = "tests/steps/test_settling.py"
+_GIVEN_UP: Final = "tests/steps/test_given_up.py"
 _CLOCKS: Final = "tests/steps/test_clocks.py"
 _END: Final = "tests/tools/test_create_ends.py::test_an_ambiguous_end_is_sent_once_blocks_the_account_and_is_settled"
 
@@ -174,6 +175,27 @@ MUTANTS: Final = (
             f"{_C}::test_a_machine_that_shows_up_after_all_is_taken_on_record",
             f"{_END}[an effect when it is given up already-shown]",
         ),
+    ),
+    Mutant(
+        "of late machines the first one goes",
+        _RELEASES,
+        "if surplus <= 0 or order not in late[-surplus:]:",
+        "if surplus <= 0 or order not in late[:surplus]:",
+        (f"{_GIVEN_UP}::test_of_two_late_machines_for_one_place_the_one_that_was_ordered_last_is_released",),
+    ),
+    Mutant(
+        "what ended elsewhere and is listed again is ended",
+        _RELEASES,
+        "    if order.reason == ELSEWHERE:\n",
+        "    if False:\n",
+        (f"{_GIVEN_UP}::test_a_machine_that_ended_elsewhere_and_is_listed_again_is_named_and_not_ended",),
+    ),
+    Mutant(
+        "an order of the future waits",
+        _SETTLE,
+        "not order.created_at <= now < order.created_at + CONFIRMATION_LIFE_S:",
+        "not now < order.created_at + CONFIRMATION_LIFE_S:",
+        (f"{_GIVEN_UP}::test_an_order_that_was_planned_in_the_future_is_dropped_and_never_sent",),
     ),
     Mutant(
         "what is not as agreed is kept",

@@ -114,6 +114,18 @@ async def test_a_replacement_that_is_gone_too_is_not_replaced_again() -> None:
 
 
 @pytest.mark.requirement("ONCE-2")
+async def test_a_replacement_that_had_to_wait_and_is_gone_then_is_not_replaced_again() -> None:
+    async with stack() as s:
+        create = await planned(s)
+        arm(s, "refuse", code="no_such_ask", nth=1)
+        arm(s, "too_many_requests", operation="create", nth=2)
+        arm(s, "refuse", code="no_such_ask", nth=3, times=0)
+        refusal = await s.refusal("create_instances", **create)
+        assert refusal["code"] == "no_such_ask"
+        assert s.creates_sent() == 3
+
+
+@pytest.mark.requirement("ONCE-2")
 async def test_no_candidate_above_the_ceiling_replaces_a_gone_offer() -> None:
     async with stack() as s:
         create = await planned(s)

@@ -289,6 +289,18 @@ async def test_the_operators_total_cap_counts_what_runs_already() -> None:
         assert "in all" in refusal["message"]
 
 
+@pytest.mark.requirement("GATE-6")
+async def test_the_operators_total_cap_counts_what_was_rented_since_the_list_was_read() -> None:
+    async with stack() as s:
+        await s.call("create_instances", **await planned(s))
+        [first] = await s.deps.store.orders()
+    room = Rate(first.price_per_hour * Decimal("1.9"))
+    async with stack(caps=Caps(max_total_per_hour=room)) as s:
+        made = await s.call("create_instances", **await planned(s, count=2, fleet="best_effort"))
+        assert states(made) == ["rented", "dropped"]
+        assert s.creates_sent() == 1
+
+
 async def _capped(s: Stack, create: dict[str, str]) -> dict[str, str]:
     refusal = await s.refusal("create_instances", **create)
     assert refusal["code"] == "cap_exceeded"
