@@ -20,7 +20,7 @@ MUTANTS: Final = (
     Mutant(
         "a copy of our mark is ours",
         _LEDGER,
-        "return sent_at - CLOCK_SKEW_S <= start_date <= sent_at + CREATE_TIMEOUT_S + CLOCK_SKEW_S",
+        "return sent - CLOCK_SKEW_S <= started_there <= sent + CREATE_TIMEOUT_S + CLOCK_SKEW_S",
         "return True",
         (f"{_C}::test_a_machine_with_a_copy_of_our_mark_is_reported_and_left_alone",),
     ),
@@ -217,7 +217,7 @@ MUTANTS: Final = (
     Mutant(
         "what came with an error and ran is released when it stops",
         _RELEASES,
-        "    if order.age(deps.moment()) > STILLBORN_S:\n        return False\n"
+        "    if not order.young(deps.moment(), STILLBORN_S):\n        return False\n"
         "    return (await deps.store.window(instance.id)).gpu_s == 0\n",
         "    return True\n",
         (
@@ -263,15 +263,15 @@ MUTANTS: Final = (
     Mutant(
         "a late machine that may be in use is ended",
         _RELEASES,
-        "if not order.can_have_made(instance.start_date) or may_be_in_use(",
+        "if not order.can_have_made(instance.started_there) or may_be_in_use(",
         "if False and bool(",
         (f"{_SETTLING}::test_a_late_machine_that_may_be_in_use_is_left_to_the_user_when_another_comes",),
     ),
     Mutant(
         "a machine of an unknown age is ours",
         _LEDGER,
-        "        if start_date is None:\n            return False\n",
-        "        if start_date is None:\n            return True\n",
+        "        if started_there is None:\n            return False\n",
+        "        if started_there is None:\n            return True\n",
         (f"{_SETTLING}::test_a_second_machine_whose_age_is_not_known_is_left_to_the_user",),
     ),
     Mutant(

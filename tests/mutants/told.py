@@ -40,15 +40,15 @@ MUTANTS: Final = (
     Mutant(
         "an unknown order's machine is a stranger's",
         _ADOPTION,
-        "    if not await _made_unseen(deps, account_id, named):\n",
-        "    if not named or named:\n",
+        "    if not await _made_unseen(deps, account_id, shown, named):\n",
+        "    if shown or not shown:\n",
         (f"{_OURS}::test_the_machine_of_an_unknown_order_is_ended_at_once_as_ours_and_on_record_with_its_cost",),
     ),
     Mutant(
         "any copy of a mark of an order without a machine is ours to end",
         _ADOPTION,
-        "order.order_id == mark and order.can_have_made(instance.start_date)",
-        "order.order_id == mark",
+        "            and order.can_have_made(instance.started_there)\n",
+        "",
         (f"{_OURS}::test_a_copy_of_a_mark_is_no_proof_that_a_machine_is_ours",),
     ),
     Mutant(

@@ -87,7 +87,7 @@ async def _settle_account(deps: "Deps", account_id: int, sources: Sequence[str])
     if settled.owed and deps.caps.read_only:
         tell(f"account {account_id}: read only: nothing was sent; run this where it may write")
         return UNKNOWN
-    if settled.busy or settled.owed:
+    if settled.busy or settled.owed or settled.short:
         tell(f"account {account_id}: not settled yet: run this again")
         return UNKNOWN
     return await _told(deps, account_id)

@@ -81,8 +81,8 @@ class Order(BaseModel):
     `ssh_key`, `fleet` and `places` are those of the yes.
     `reply_error`: the create's reply was an error, and named a machine all the same.
     `late_since`: when its machine showed up after its place was given back.
-    `sent_steady`: the same time as `sent_at` on the clock that nobody sets. `final_state`: how its end went, once one
-    was asked for.
+    `sent_steady`: the same time as `sent_at` on the clock that nobody sets; `sent_there`: on the provider's.
+    `final_state`: how its end went, once one was asked for.
     `host_key`: the SHA256 fingerprint of the SSH host key at the first login; empty after a recycle, until the next.
     `ssh_key_removed`: it was to be taken from the machine; only a yes of its own gives it back.
     """
@@ -110,6 +110,7 @@ class Order(BaseModel):
     replaces: str | None = None
     sent_at: float | None = None
     sent_steady: float | None = None
+    sent_there: float | None = None
     instance_id: int | None = None
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None
@@ -163,19 +164,27 @@ class Order(BaseModel):
         passed = at.steady - self.sent_steady
         return min(told, passed if passed >= 0 else at.steady)
 
+    def young(self, at: Moment, within_s: float) -> bool:
+        """Whether both clocks say that it was sent less than so many seconds ago; never after one began anew."""
+        ages = [] if self.sent_at is None else [at.unix - self.sent_at]
+        if self.sent_steady is not None:
+            ages.append(at.steady - self.sent_steady)
+        return bool(ages) and all(0 <= age < within_s for age in ages)
+
     def settles_in(self, at: Moment) -> float:
         """Seconds until a complete list without it proves that it rented nothing; 0 or less: one of now does."""
         return SETTLES_S - self.age(at)
 
-    def can_have_made(self, start_date: float | None) -> bool:
+    def can_have_made(self, started_there: float | None) -> bool:
         """Whether a machine of this age is from this order's one request; its mark may be copied any time later.
 
-        False where the age is not known: what may be somebody's copy is not ended for being ours.
+        Both times are the provider's, so that no clock of ours that was wrong or set has a part in it. False where the
+        age is not known: what may be somebody's copy is not ended for being ours.
         """
-        if start_date is None:
+        if started_there is None:
             return False
-        sent_at = self.created_at if self.sent_at is None else self.sent_at
-        return sent_at - CLOCK_SKEW_S <= start_date <= sent_at + CREATE_TIMEOUT_S + CLOCK_SKEW_S
+        sent = next(time for time in (self.sent_there, self.sent_at, self.created_at) if time is not None)
+        return sent - CLOCK_SKEW_S <= started_there <= sent + CREATE_TIMEOUT_S + CLOCK_SKEW_S
 
     def moved(self, to: OrderState, facts: "OrderFacts | None" = None) -> "Order":
         """This order in its next state, or IllegalMoveError."""
@@ -196,6 +205,7 @@ class OrderFacts(BaseModel):
 
     sent_at: float | None = None
     sent_steady: float | None = None
+    sent_there: float | None = None
     instance_id: int | None = None
     rented_price_per_hour: Decimal | None = None
     ended_at: float | None = None

@@ -85,6 +85,7 @@ class Instance:
     runtype: str = ""
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     start_date: float | None = None
+    started_there: float | None = None
     end_date: float | None = None
     is_bid: bool = False
     storage_price: Rate | None = None

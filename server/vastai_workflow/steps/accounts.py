@@ -20,7 +20,7 @@ KEY_FIELD: Final = "api_key_source"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The provider's API for this call, and whose account it is. `notes`: what was found and is still to be told."""
+    """The provider's API for this call, and whose account it is. `notes`: what is to be done, found again each time."""
 
     market: Market
     account: Account
@@ -36,11 +36,10 @@ async def open_market(
     instance_ids: Sequence[int] = (),
     *,
     settles: bool = True,
-    tells: bool = False,
 ) -> Opened:
     """Open the API with the right key. Another account than the one that rented these machines is a refusal.
 
-    `settles` false: the caller settles by itself. `tells`: its answer has notes, and takes what no answer told yet.
+    `settles` false: the caller settles by itself.
     """
     workflow = None if workflow_id is None else await owned(deps, caller, workflow_id)
     orders = [o for o in await deps.store.orders(instance_ids=tuple(instance_ids)) if o.owner == caller.owner]
@@ -53,8 +52,7 @@ async def open_market(
     account = await market.account()
     _check_account(account, source or ENVIRONMENT_KEY, orders, workflow)
     left = await settle_on_first_use(deps, market, account.id) if settles else Settled()
-    notes = (*deps.untold.pop(account.id, ()), *left.notes) if tells else ()
-    return Opened(market, account, source or ENVIRONMENT_KEY, workflow, notes)
+    return Opened(market, account, source or ENVIRONMENT_KEY, workflow, left.notes)
 
 
 async def known_sources(deps: Deps, caller: Caller) -> frozenset[str]:

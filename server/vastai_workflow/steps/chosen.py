@@ -38,7 +38,7 @@ async def chosen_machines(
     try:
         listed = await opened.market.instances()
         if stops:
-            await adopt(deps, opened.account.id, [item for item in listed if item.id in ids])
+            await adopt(deps, opened.account.id, listed, ids)
         active = await with_orders(deps, opened.account.id, listed)
     except ProviderError:
         if not stops:

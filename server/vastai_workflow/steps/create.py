@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 from vastai_workflow.domain.errors import CATALOGUE, LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
@@ -21,6 +23,7 @@ from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key
 from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import not_held, search, under
+from vastai_workflow.steps.untold import keep, take
 from vastai_workflow.steps.writes import require_writes
 
 
@@ -49,13 +52,19 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
         raise _plan_unknown(workflow_id, plan_id)
     if plan.digest != workflow.digest and not own:
         raise Refusal("digest_mismatch", "the plan was made for other fields", next_call=_find_call(workflow_id))
-    opened = await open_market(deps, caller, workflow_id, tells=True)
-    notes = list(opened.notes)
-    async with deps.store.account_lock(opened.account.id):
-        try:
+    opened = await open_market(deps, caller, workflow_id)
+    notes, told = [*take(deps, opened.account.id), *opened.notes], True
+    try:
+        async with deps.store.account_lock(opened.account.id):
             return await _rent(deps, caller, opened, workflow, plan, notes, progress)
-        except WorkflowError as error:  # what settling ended is told all the same
-            raise error.told_with(notes) from None
+    except WorkflowError as error:  # what settling ended is told all the same
+        raise error.told_with(notes) from None
+    except anyio.get_cancelled_exc_class():
+        told = False
+        raise
+    finally:
+        if not told:
+            keep(deps, opened.account.id, notes)
 
 
 async def _rent(

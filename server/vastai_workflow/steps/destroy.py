@@ -58,7 +58,7 @@ async def destroy_instances(
         return tuple(_not_sent(i, error) for i in ids)
     try:
         listed = await opened.market.instances()
-        await adopt(deps, opened.account.id, [item for item in listed if item.id in ids])
+        await adopt(deps, opened.account.id, listed, ids)
         seen = await with_orders(deps, opened.account.id, listed)
     except ProviderError as error:
         unlisted = error

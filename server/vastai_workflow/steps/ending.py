@@ -26,6 +26,10 @@ CAME_LATE: Final = "it came late, beyond what was agreed"
 DOUBLE: Final = "more than was agreed: its order has, or had, another machine"
 SHORT_FLEET: Final = "all or nothing: the others did not come"
 ON_REQUEST: Final = "destroyed on request"
+NOT_OURS: Final = "the reply named machine"
+"""How the reason begins for which an order is over that has no machine, as far as lists tell."""
+
+CAME_AFTER_ALL: Final = "came after its order was given up"
 ELSEWHERE: Final = "ended elsewhere, not by this server"
 _LOOK_EVERY_S: Final = 2.0
 

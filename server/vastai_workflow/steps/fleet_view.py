@@ -115,5 +115,5 @@ def origin(instance: Instance, orders: Mapping[str, Order], store_ids: tuple[str
     order = orders.get(order_id)
     if order is None:
         return Origin.NOT_ON_RECORD
-    made = order.instance_id == instance.id or order.can_have_made(instance.start_date)
+    made = order.instance_id == instance.id or order.can_have_made(instance.started_there)
     return Origin.OURS if made else Origin.COPIED_MARK

@@ -12,7 +12,7 @@ from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.ending import CAME_LATE, NOT_AS_AGREED, ON_REQUEST, SHORT_FLEET, end_orders
 from vastai_workflow.steps.ports import Market
-from vastai_workflow.steps.releases import may_be_in_use
+from vastai_workflow.steps.releases import IN_USE_AFTER_S
 
 _WHY_CAP: Final = 120
 _LEAST_S: Final = 15.0
@@ -40,7 +40,7 @@ async def release_short_fleets(deps: Deps, market: Market, account_id: int, dead
     left: list[Order] = []
     for live in await short_fleets(deps, account_id):
         now = deps.clock.now()
-        if any(may_be_in_use(order.sent_at, now) for order in live):
+        if not all(order.young(deps.moment(), IN_USE_AFTER_S) for order in live):
             notes.append(
                 f"all or nothing fell short: {_ids(live)} run without the others. Ask the user: keep or destroy?"
             )

@@ -167,7 +167,7 @@ async def _place(run: Run, order: Order, request: CreateRequest) -> None:
     deps = run.deps
     with anyio.CancelScope(shield=True):
         now = deps.moment()
-        sent = OrderFacts(sent_at=now.unix, sent_steady=now.steady)
+        sent = OrderFacts(sent_at=now.unix, sent_steady=now.steady, sent_there=now.unix + run.opened.market.ahead_s)
         order = await deps.store.move_order(order.order_id, OrderState.SENT, sent)
         try:
             outcome = await run.opened.market.create(order.ask_id, request)
@@ -278,6 +278,7 @@ async def _replace(run: Run, order: Order, ask_id: int) -> None:
         "replaces": order.order_id,
         "sent_at": None,
         "sent_steady": None,
+        "sent_there": None,
         "reason": None,
         "ask_id": ask_id,
     }

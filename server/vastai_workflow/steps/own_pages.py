@@ -15,7 +15,7 @@ async def ours_by_page(
 ) -> tuple[tuple[ActiveInstance, ...], ProviderError | None]:
     """Those of these machines that are ours by the mark on their pages, and why a page could not be read."""
     pages, failed = await read_pages(market, ids)
-    await adopt(deps, account_id, pages)
+    await adopt(deps, account_id, pages, ids)
     return tuple(item for item in await with_orders(deps, account_id, pages) if item.ours), failed
 
 

@@ -45,6 +45,11 @@ class Market(Protocol):
         """True where the API stands on the loopback interface (the simulator)."""
         ...
 
+    @property
+    def ahead_s(self) -> float:
+        """How far the provider's clock is ahead of ours in seconds, by its newest answer; 0 where none told."""
+        ...
+
     async def account(self) -> Account:
         """Whose key it is, with the balance."""
         ...

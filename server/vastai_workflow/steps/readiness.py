@@ -18,6 +18,7 @@ from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.steps.status import DETAIL_CAP, Report, report_gone, report_of
+from vastai_workflow.steps.untold import keep, take
 from vastai_workflow.steps.writes import require_writes
 
 REQUEST_S: Final = 1.0
@@ -80,7 +81,7 @@ async def wait_until_ready(
         raise Refusal("invalid_argument", "got neither workflow_id nor instance_ids, needed one of them")
     if workflow_id is not None:
         await owned(deps, caller, workflow_id)
-    opened = await open_market(deps, caller, workflow_id, instance_ids, settles=False, tells=True)
+    opened = await open_market(deps, caller, workflow_id, instance_ids, settles=False)
     deadline = deps.clock.now() + timeout_s
     async with probing(deps, opened, deadline) as probes:
         return await _Wait(deps, caller, opened, workflow_id, instance_ids, deadline, progress, probes).over()
@@ -105,15 +106,16 @@ class _Wait:
 
     async def over(self) -> Waited:
         """The last look."""
-        notes = self._opened.notes
+        account_id = self._opened.account.id
         self._orders = await self._orders_to_show()
         unclear = {order.order_id for order in self._orders if order.state in UNSETTLED}
         while True:
             waited = await self._look()
-            notes = tuple(dict.fromkeys((*notes, *waited.notes)))
+            keep(self._deps, account_id, waited.notes)
             await self._tell()
             if waited.over or self._is_last_look:
-                return replace(waited, notes=notes, came_short=await self._came_short(unclear))
+                came_short = await self._came_short(unclear)
+                return replace(waited, notes=take(self._deps, account_id), came_short=came_short)
             await self._deps.clock.sleep(self._next_look - self._deps.clock.now())
 
     @property

@@ -12,6 +12,7 @@ from vastai_workflow.steps.fleets import release_short_fleets, short_fleets
 from vastai_workflow.steps.listing import Listed, list_instances
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.settle import Settled, dated, settle
+from vastai_workflow.steps.untold import keep
 
 _BUSY: Final = "account_busy"
 _SHOWN_S: Final = SETTLES_S + 60.0
@@ -34,6 +35,7 @@ async def settle_now(
             if deps.caps.read_only:
                 return await _looked_at(deps, market, account_id, listed)
             settled = await settle(deps, market, account_id, listed)
+            keep(deps, account_id, settled.notes)  # should the rest fail
             short = await release_short_fleets(deps, market, account_id, deadline)
             if short.left:
                 deps.settled_accounts.pop(account_id, None)
@@ -70,8 +72,9 @@ async def settle_on_first_use(deps: Deps, market: Market, account_id: int, liste
         return Settled()
     if not settled.owed:
         deps.settled_accounts[account_id] = listed.asked.steady
-    deps.untold[account_id] = (*deps.untold.get(account_id, ()), *settled.once)
-    return replace(settled, notes=tuple(note for note in settled.notes if note not in settled.once))
+    kept = settled.once if settled.owed else settled.notes  # with something owed, the next call finds the rest again
+    keep(deps, account_id, kept)
+    return replace(settled, notes=tuple(note for note in settled.notes if note not in kept))
 
 
 async def _looked_at(deps: Deps, market: Market, account_id: int, listed: Listed) -> Settled:

@@ -10,11 +10,19 @@ from typing import Final
 
 from vastai_workflow.domain.delivery import compare
 from vastai_workflow.domain.errors import ProviderError
-from vastai_workflow.domain.ledger import CREATE_TIMEOUT_S, VISIBILITY_S, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import SETTLES_S, Order, OrderFacts, OrderState
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.ending import CAME_LATE, ELSEWHERE, NOT_AS_AGREED, end_double, end_order
+from vastai_workflow.steps.ending import (
+    CAME_AFTER_ALL,
+    CAME_LATE,
+    ELSEWHERE,
+    NOT_AS_AGREED,
+    NOT_OURS,
+    end_double,
+    end_order,
+)
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.readiness_window import start_is_known
 
@@ -72,11 +80,11 @@ async def release_double(work: Work, order: Order, instance: Instance) -> None:
 
 
 async def release_again(work: Work, order: Order, instance: Instance) -> None:
-    """A list shows again what was seen to be gone: ended again if that was wanted, else the user's to decide."""
+    """A list shows again what was called gone: ended again if that was wanted, else the user's to decide."""
     if condition(instance).state is State.ENDING:
         return
     shown = f"machine {instance.id} was gone, and is listed again"
-    if order.reason == ELSEWHERE:
+    if order.reason == ELSEWHERE or (order.reason or "").startswith(NOT_OURS):
         work.tell(f"{shown}. {_CHOICE}")
         return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
@@ -100,7 +108,7 @@ async def release_late(work: Work, order: Order, instance: Instance) -> bool:
             work.tell(f"{shown}. {_CHOICE}", once=True)
         return False
     why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    if not order.can_have_made(instance.start_date) or may_be_in_use(instance.start_date, work.deps.clock.now()):
+    if not order.can_have_made(instance.started_there) or may_be_in_use(instance.start_date, work.deps.clock.now()):
         work.tell(f"{why}. {_CHOICE}")
         return False
     ended = await _ended(work, order, CAME_LATE)
@@ -130,7 +138,8 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
         return
     delivery = compare(order, instance)
     faults = (*delivery.faults, *([f"the create's reply was an error: {order.reply_error}"] if stillborn else []))
-    facts = OrderFacts(rented_price_per_hour=instance.price.per_hour, warnings=delivery.warnings)
+    came = tuple(warning for warning in order.warnings if warning == CAME_AFTER_ALL)
+    facts = OrderFacts(rented_price_per_hour=instance.price.per_hour, warnings=(*came, *delivery.warnings))
     if not faults:
         await work.deps.store.note_order(order.order_id, facts)
         for warning in delivery.warnings:
@@ -138,7 +147,7 @@ async def release_unfit(work: Work, order: Order, instance: Instance) -> None:
         return
     why = "; ".join(faults)
     if delivery.may_be_new and not stillborn and may_be_in_use(instance.start_date, work.deps.clock.now()):
-        await work.deps.store.note_order(order.order_id, facts.model_copy(update={"warnings": faults}))
+        await work.deps.store.note_order(order.order_id, facts.model_copy(update={"warnings": (*came, *faults)}))
         work.tell(f"machine {instance.id} is not as agreed ({why}). {_CHOICE}", once=True)
         return
     ended = await _ended(work, order, f"{NOT_AS_AGREED}: {why}")
@@ -153,11 +162,12 @@ async def cancel_queued_start(work: Work, instance: Instance) -> None:
     window = await work.deps.store.window(instance.id)
     if window.started_at <= 0:
         return
+    ago = now - window.started_at  # in the future: a clock was set back since, and it is not known how long ago
     if state is not State.QUEUED:  # it worked, or can't have an effect any more
-        if state is State.RUNNING or now >= window.started_at + CREATE_TIMEOUT_S + VISIBILITY_S:
+        if state is State.RUNNING or not 0 <= ago < SETTLES_S:
             await start_is_known(work.deps, instance.id)
         return
-    if now < window.started_at + QUEUE_PATIENCE_S:
+    if 0 <= ago < QUEUE_PATIENCE_S:
         return
     if not work.may_end:
         work.tell(f"the start of machine {instance.id} waits for its GPU; to be cancelled: call stop_instances")
@@ -189,6 +199,6 @@ async def _stillborn(deps: Deps, order: Order, instance: Instance) -> bool:
     """The create's reply was an error, and what it made all the same can't serve and never ran."""
     if order.reply_error is None or condition(instance).fatal is None or order.sent_at is None:
         return False
-    if order.age(deps.moment()) > STILLBORN_S:
+    if not order.young(deps.moment(), STILLBORN_S):
         return False
     return (await deps.store.window(instance.id)).gpu_s == 0

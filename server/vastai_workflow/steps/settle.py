@@ -6,6 +6,7 @@ It never sends a create. What this store ordered it adopts or releases; other ma
 from dataclasses import dataclass
 
 from vastai_workflow.domain.delivery import compare
+from vastai_workflow.domain.errors import WorkflowError
 from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
@@ -18,7 +19,7 @@ from vastai_workflow.domain.ledger import (
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.ending import ELSEWHERE, ON_REQUEST
+from vastai_workflow.steps.ending import CAME_AFTER_ALL, ELSEWHERE, NOT_OURS, ON_REQUEST
 from vastai_workflow.steps.fleet_view import made_by, marked_by
 from vastai_workflow.steps.listing import Listed
 from vastai_workflow.steps.ports import Market
@@ -30,6 +31,7 @@ from vastai_workflow.steps.releases import (
     release_late,
     release_unfit,
 )
+from vastai_workflow.steps.untold import keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,26 @@ async def settle(deps: Deps, market: Market, account_id: int, listed: Listed, *,
     """
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
     work = Work(deps, market, {item.id: item for item in listed.instances}, orders, may_end)
-    for instance in sorted(listed.instances, key=lambda item: item.id):
-        await _claim(work, instance)
-        await cancel_queued_start(work, instance)
-    for order in tuple(orders.values()):
-        if order.state is OrderState.RENTED:
-            await _check_rented(work, order, listed.asked)
-        else:
-            orders[order.order_id] = await _judge_absent(deps, order, listed.asked)
+    try:
+        await _reconcile(work, listed)
+    except WorkflowError:
+        keep(deps, account_id, work.notes)  # what was done before is told all the same
+        raise
     if work.owed:
         deps.settled_accounts.pop(account_id, None)  # each first look says so, until it is done
     left = tuple(order for order in orders.values() if order.state in UNSETTLED)
     return Settled(left, tuple(work.owed), tuple(work.notes), frozenset(work.ended), once=tuple(work.once))
+
+
+async def _reconcile(work: Work, listed: Listed) -> None:
+    for instance in sorted(listed.instances, key=lambda item: item.id):
+        await _claim(work, instance)
+        await cancel_queued_start(work, instance)
+    for order in tuple(work.orders.values()):
+        if order.state is OrderState.RENTED:
+            await _check_rented(work, order, listed.asked)
+        else:
+            work.orders[order.order_id] = await _judge_absent(work.deps, order, listed.asked)
 
 
 async def _claim(work: Work, instance: Instance) -> None:
@@ -86,7 +96,7 @@ async def _claim(work: Work, instance: Instance) -> None:
             await release_again(work, order, instance)
     elif not _is_to_end(order, instance) and await _lacks_a_machine(work, order) and _may_be_its_own(order, instance):
         work.orders[order_id] = await _adopt(work, order, instance)
-    elif order.can_have_made(instance.start_date):
+    elif order.can_have_made(instance.started_there):
         await release_double(work, order, instance)
     else:
         work.tell(
@@ -97,7 +107,7 @@ async def _claim(work: Work, instance: Instance) -> None:
 
 def _is_to_end(order: Order, instance: Instance) -> bool:
     """The end of the order's machine was asked for, and this one is of the same request: nobody waits for it."""
-    return order.final_state is not None and order.can_have_made(instance.start_date)
+    return order.final_state is not None and order.can_have_made(instance.started_there)
 
 
 async def _lacks_a_machine(work: Work, order: Order) -> bool:
@@ -116,7 +126,7 @@ def _may_be_its_own(order: Order, instance: Instance) -> bool:
     An order's first machine is no copy, since there was nothing to copy from.
     """
     first = order.instance_id is None and not compare(order, instance).faults
-    return first or order.can_have_made(instance.start_date)
+    return first or order.can_have_made(instance.started_there)
 
 
 async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
@@ -124,9 +134,11 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
     if order.state is OrderState.RENTED:
         return await store.note_order(order.order_id, facts)
     if order.state is OrderState.PLANNED:
-        order = await store.move_order(order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date))
+        order = await store.move_order(
+            order.order_id, OrderState.SENT, OrderFacts(sent_at=instance.start_date, sent_there=instance.started_there)
+        )
     if order.state in GIVES_PLACE_BACK:
-        facts = OrderFacts(instance_id=instance.id, late_since=work.deps.clock.now())
+        facts = OrderFacts(instance_id=instance.id, late_since=work.deps.clock.now(), warnings=(CAME_AFTER_ALL,))
         work.came_late.add(order.order_id)
     return await store.move_order(order.order_id, OrderState.RENTED, facts)
 
@@ -156,7 +168,7 @@ async def _check_missing(work: Work, order: Order, asked: Moment, *, named: Inst
         work.tell(f"machine {order.instance_id} shows no mark of our order {order.order_id} now: left as it is")
         return
     if there is not None or named is not None:
-        reason = f"the reply named machine {order.instance_id}, which is not ours, and none of ours came"
+        reason = f"{NOT_OURS} {order.instance_id}, which is not ours, and none of ours came"
     else:
         reason = ELSEWHERE if order.final_state is None or order.reason is None else order.reason
     facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason=reason)

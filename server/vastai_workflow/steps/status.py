@@ -18,6 +18,7 @@ from vastai_workflow.steps.fleet_view import LABEL_CAP, made_by
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
+from vastai_workflow.steps.untold import take
 
 LOGGED_IN: Final = frozenset({"ssh_ok", "gpu_ok"})
 """Stages from a login on: the host key is pinned, and stands in the ledger."""
@@ -92,7 +93,7 @@ class Status:
 
 async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None) -> Status:
     """The machines asked for, or every machine of the account; one list, no probe."""
-    opened = await open_market(deps, caller, workflow_id, instance_ids, tells=True)
+    opened = await open_market(deps, caller, workflow_id, instance_ids)
     instances = await opened.market.instances()
     elsewhere = () if instance_ids else await on_other_accounts(deps, caller, opened.account.id)
     kept = await deps.store.orders(account_id=opened.account.id)
@@ -108,7 +109,7 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
         for i in wanted
     ]
     unsettled = tuple(order for order in kept if order.state in UNSETTLED)
-    return Status(tuple(reports), unsettled, (*opened.notes, *elsewhere))
+    return Status(tuple(reports), unsettled, (*take(deps, opened.account.id), *opened.notes, *elsewhere))
 
 
 async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Report:

@@ -165,10 +165,10 @@ class Client:
     def _compare_clocks(self, response: httpx.Response) -> None:
         """RFC 9110: a server with a clock sends a Date, in whole seconds. One that can't be read says nothing."""
         try:
-            said = parsedate_to_datetime(response.headers.get("date", ""))
-        except ValueError:
+            said = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+        except (ValueError, OverflowError):
             return
-        ahead = said.timestamp() - self.clock.now()
+        ahead = said - self.clock.now()
         self.ahead_s = ahead if abs(ahead) > _SAME_CLOCK_S else 0.0
 
     def _tell(self, request: Request, began: float, said: str) -> None:

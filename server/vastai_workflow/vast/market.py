@@ -54,6 +54,11 @@ class VastMarket:
         """Whether the API stands on this machine."""
         return self._client.is_local
 
+    @property
+    def ahead_s(self) -> float:
+        """The provider's clock against ours."""
+        return self._client.ahead_s
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -185,7 +190,7 @@ class VastMarket:
             await self._client.call(request, models.done)
 
     def _on_our_clock(self, found: Instance) -> Instance:
-        """With its times as our clock had it then."""
+        """With its times on our clock; `started_there` stays on the provider's."""
         ahead = self._client.ahead_s
         if not ahead:
             return found

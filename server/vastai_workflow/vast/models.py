@@ -85,6 +85,7 @@ def instance(value: Any) -> Instance:
         runtype=_text(row, "image_runtype"),
         env=environment(row.get("extra_env")),
         start_date=_float(row.get("start_date")),
+        started_there=_float(row.get("start_date")),
         end_date=_float(row.get("end_date")),
         is_bid=row.get("is_bid") is True,
         storage_price=_rate(row.get("storage_total_cost")),
