@@ -119,10 +119,9 @@ FAILED: Final = (
             crashes=(Crash(ANY_POINT, _IN_THE_CREATE),),
             steps=(ClockStep(_IN_THE_CREATE, -3600.0),),
         ),
-        fails=True,
     ),
 )
 """The newest last."""
 
-STILL_FAILING: Final[Mapping[int, str]] = {1208: "sent_in_the_future"}
+STILL_FAILING: Final[Mapping[int, str]] = {}
 """Seeds of the tests' schedules that fail until what is named here is mended."""

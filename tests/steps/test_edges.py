@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.stack import Stack, stack
-from tests.tools.acts import arm, follow, planned, states, stranger, writes
+from tests.tools.acts import Heard, arm, follow, planned, states, stranger, writes
 from vastai_workflow.domain.errors import ProviderError, Refusal
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState, marker
 from vastai_workflow.domain.market import ORDER_VARIABLE, Instance
@@ -48,7 +48,7 @@ async def test_a_create_whose_connection_was_refused_rented_nothing_and_gives_it
             transport=lambda: ClosedDoor(s.app),
         )
         with pytest.raises(ProviderError, match="nothing was sent"):
-            await create_instances(replace(s.deps, markets=markets), s.caller, **create)
+            await create_instances(replace(s.deps, markets=markets), s.caller, **create, progress=Heard())
         await markets.aclose()
         [order] = await s.deps.store.orders()
         assert order.state is OrderState.REFUSED
