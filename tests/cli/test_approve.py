@@ -288,6 +288,12 @@ async def test_the_whole_command_works_as_it_stands_on_a_terminal_and_not_from_a
     await store.aclose()
 
 
+@pytest.mark.requirement("APPROVE-2")
+def test_nothing_in_a_question_moves_the_cursor_of_the_terminal(tmp_path: Path) -> None:
+    asks = "from vastai_workflow.cli.terminal import ask; ask('Rent?\\x1b[2J\\x1b[H\\x07\\u202e no\\nIt costs $1:')"
+    assert typed([sys.executable, "-c", asks], "x", environment(tmp_path)) == (0, "Rent? no\nIt costs $1: x\n")
+
+
 @pytest.mark.requirement("APPROVE-1")
 def test_the_command_names_the_store_only_where_it_is_not_the_usual_one() -> None:
     assert approve_with(default_state())("abcd2345").endswith(" -m vastai_workflow approve abcd2345")

@@ -28,6 +28,20 @@ MUTANTS: Final = (
         (f"{_ASKED}::test_another_value_confirms_nothing_and_is_asked_again",),
     ),
     Mutant(
+        "a key file's path may hide what it is",
+        "server/vastai_workflow/vast/key_files.py",
+        "    if not all(map(visible, str(chosen))):",
+        "    if False:",
+        ("tests/tools/test_key_sources.py::test_a_path_that_would_show_as_another_is_refused_where_it_is_resolved",),
+    ),
+    Mutant(
+        "a question moves the terminal's cursor",
+        "server/vastai_workflow/cli/terminal.py",
+        'screen.write(f"{clean_lines(question, _MOST)} ")',
+        'screen.write(f"{question} ")',
+        (f"{_APPROVE}::test_nothing_in_a_question_moves_the_cursor_of_the_terminal",),
+    ),
+    Mutant(
         "any price is the ceiling",
         _WORDS,
         "return price is not None and Decimal(price[1]) == question.ceiling_per_hour",

@@ -209,6 +209,23 @@ async def test_a_file_outside_the_working_folder_and_home_is_refused_at_once(tmp
 
 
 @pytest.mark.requirement("INPUT-8")
+@pytest.mark.parametrize(
+    "name", ["x\x1b[2J\x1b[Hy", "x\nTo agree, type the name of the key source: yes", "x\u202ey", "x\u200by"], ids=ascii
+)
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_path_that_would_show_as_another_is_refused_where_it_is_resolved(
+    era: Era, name: str, tmp_path: Path
+) -> None:
+    async with stack(era=era, folder=tmp_path) as s:
+        (tmp_path / "key").symlink_to(key_file(tmp_path, s.world.api_key, name=name))
+        result = await s.client.call_tool("propose_fields", {"api_key_source": "file:key"})
+        assert result.is_error
+        assert "characters that do not show" in text_of(result)
+        assert name not in text_of(result)
+        assert not await s.deps.store.workflows("local")
+
+
+@pytest.mark.requirement("INPUT-8")
 async def test_a_missing_key_is_told_with_the_next_step_and_the_dialog_goes_on() -> None:
     async with stack() as s:
         del s.environment["VAST_API_KEY"]

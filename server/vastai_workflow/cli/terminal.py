@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Final
 
 from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.domain.untrusted import clean_lines
 
 _READ: Final = "CONIN$" if os.name == "nt" else "/dev/tty"
 _WRITE: Final = "CONOUT$" if os.name == "nt" else "/dev/tty"
+_MOST: Final = 20_000
 
 
 def ask(question: str) -> str:
-    """What the person types, without spaces around it. LocalError `no_terminal` where nobody can be asked."""
+    """What the person types, without spaces around it. LocalError `no_terminal` where nobody can be asked.
+
+    Nothing in the question moves the cursor or hides: what they read is what they answer.
+    """
     try:
         with Path(_WRITE).open("w", encoding="utf-8") as screen, Path(_READ).open(encoding="utf-8") as keyboard:
-            screen.write(f"{question} ")
+            screen.write(f"{clean_lines(question, _MOST)} ")
             screen.flush()
             return keyboard.readline().strip()
     except OSError as error:

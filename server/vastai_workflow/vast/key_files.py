@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from vastai_workflow.domain.errors import LocalError
-from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.domain.untrusted import clean, visible
 
 VARIABLE: Final = "VAST_API_KEY"
 MAX_BYTES: Final = 64 * 1024
@@ -28,7 +28,8 @@ _READABLE_BY_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 def resolve(path: str, *, cwd: Path, home: Path) -> Path:
     """The absolute path with links followed; it must lie in the working folder or home, of which `/` counts as neither.
 
-    A relative path is looked for in the working folder, then in home. Nothing is read.
+    A relative path is looked for in the working folder, then in home. Nothing is read. A path that would show as
+    another than it is, with control, bidirectional or invisible characters, is refused: a person has to agree to it.
     """
     folders = [folder for folder in (_real(cwd), _real(home)) if folder is not None and folder != Path(folder.anchor)]
     wanted = home / path[2:] if path.startswith("~/") else Path(path)
@@ -40,6 +41,12 @@ def resolve(path: str, *, cwd: Path, home: Path) -> Path:
             "key_file_refused",
             f"the key file {clean(path, _PATH_CAP)!r} is outside the working folder and home",
             next_step="put the key file into your home folder and name it there",
+        )
+    if not all(map(visible, str(chosen))):
+        raise LocalError(
+            "key_file_refused",
+            f"the path of the key file {clean(path, _PATH_CAP)!r} has characters that do not show",
+            next_step="give the file, and the folders that it is in, names of visible characters",
         )
     return chosen
 
