@@ -80,6 +80,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "FLEET-3": "What came of a fleet, what did not and why, its cost and the choice are told when they are known.",
     "FLEET-4": "A fleet that came short is released within the time of a call, and gone on with at the next.",
     "FLEET-5": "While machines are rented one after the other, progress tells how many there are.",
+    "FLEET-6": "All or nothing rents no more as soon as it is known that it can't be whole.",
     "KEY-1": "A new key file is confirmed before it is read, and prices come after.",
     "KEY-2": "A key source that the owner confirmed before is the default and is read at once.",
     "KEY-3": "Another variable, the official client's file and the keyring need a yes; the usual variable does not.",

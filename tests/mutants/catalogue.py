@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from tests.mutants import agreed, answered, asked, ended, recorded, sent, settled, told
+from tests.mutants import agreed, answered, asked, ended, half_made, recorded, sent, settled, told
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *agreed.MUTANTS,
     *answered.MUTANTS,
     *sent.MUTANTS,
+    *half_made.MUTANTS,
     *asked.MUTANTS,
     *settled.MUTANTS,
     *ended.MUTANTS,

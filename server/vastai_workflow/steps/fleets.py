@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vastai_workflow.domain.errors import CATALOGUE
-from vastai_workflow.domain.ledger import GIVES_PLACE_BACK, UNSETTLED, Order, OrderState
+from vastai_workflow.domain.ledger import GIVES_PLACE_BACK, UNSETTLED, Order, OrderFacts, OrderState
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Deps
@@ -33,12 +33,18 @@ class Released:
 async def release_short_fleets(deps: Deps, market: Market, account_id: int, deadline: float) -> Released:
     """Release the machines of every fleet that stays short of what was agreed. Call it with the lock held.
 
-    Not long after the `deadline` it stops, and a later call goes on: the provider takes one end in three seconds.
+    Nothing more of it is sent. Not long after the `deadline` the release stops, and a later call goes on: the provider
+    takes one end in three seconds.
     """
     notes: list[str] = []
     gone: list[int] = []
     left: list[Order] = []
-    for live in await short_fleets(deps, account_id):
+    for orders in await _short(deps, account_id):
+        if dropped := await drop_planned(deps, orders, SHORT_FLEET):
+            notes.append(f"{dropped} more of an all-or-nothing fleet will not be rented: it can't be whole any more")
+        live = [order for order in orders if order.live]
+        if not live:
+            continue
         now = deps.clock.now()
         if not all(order.young(deps.moment(), IN_USE_AFTER_S) for order in live):
             notes.append(
@@ -123,17 +129,32 @@ def _ids(orders: Sequence[Order]) -> str:
 
 async def short_fleets(deps: Deps, account_id: int) -> list[list[Order]]:
     """The machines that run of each fleet that can't be whole any more."""
-    plans: dict[tuple[str, str], list[Order]] = {}
-    for order in await deps.store.orders(account_id=account_id):
-        if order.fleet == "all_or_nothing":
-            plans.setdefault((order.workflow_id, order.plan_id), []).append(order)
-    live = [[order for order in orders if order.live] for orders in plans.values() if _is_short(orders)]
+    live = [[order for order in orders if order.live] for orders in await _short(deps, account_id)]
     return [orders for orders in live if orders]
 
 
-def _is_short(orders: Sequence[Order]) -> bool:
-    pending = any(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
-    return not pending and sum(map(_came, orders)) < orders[0].places
+async def drop_planned(deps: Deps, orders: Sequence[Order], reason: str) -> int:
+    """Those of these orders that were not sent yet are not sent any more; answers how many."""
+    planned = [order for order in orders if order.state is OrderState.PLANNED]
+    for order in planned:
+        await deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=reason))
+    return len(planned)
+
+
+async def _short(deps: Deps, account_id: int) -> list[list[Order]]:
+    """All orders of each fleet that can't be whole any more."""
+    plans: dict[tuple[str, str], list[Order]] = {}
+    for order in await deps.store.orders(account_id=account_id):
+        plans.setdefault((order.workflow_id, order.plan_id), []).append(order)
+    return [orders for orders in plans.values() if cant_be_whole(orders)]
+
+
+def cant_be_whole(orders: Sequence[Order]) -> bool:
+    """Whether a fleet of all or nothing stays short, though all that is planned or unclear should come."""
+    if not orders or orders[0].fleet != "all_or_nothing":
+        return False
+    may_come = sum(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
+    return may_come + sum(map(_came, orders)) < orders[0].places
 
 
 def _came(order: Order) -> bool:

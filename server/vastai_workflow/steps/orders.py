@@ -26,7 +26,9 @@ from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
+from vastai_workflow.steps.ending import SHORT_FLEET
 from vastai_workflow.steps.fleet_view import committed, with_orders
+from vastai_workflow.steps.fleets import cant_be_whole, drop_planned
 from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.outlook import not_held, search, under
 from vastai_workflow.steps.settle import settle
@@ -58,6 +60,10 @@ class Run:
 async def place_all(run: Run) -> None:
     """Send this plan's planned orders, oldest first, until done, out of time, or stopped by an answer."""
     while run.stopped_by is None and (order := await _next_planned(run)) is not None:
+        own = await _own(run)
+        if cant_be_whole(own):
+            await drop_planned(run.deps, own, SHORT_FLEET)
+            return
         if run.deps.clock.now() >= run.deadline:
             return
         await _tell(run)
@@ -69,9 +75,14 @@ async def place_all(run: Run) -> None:
         await _place(run, order, _request(run, order, *agreed))
 
 
+async def _own(run: Run) -> list[Order]:
+    """This plan's orders."""
+    return [o for o in await run.deps.store.orders(workflow_id=run.workflow_id) if o.plan_id == run.plan_id]
+
+
 async def _tell(run: Run) -> None:
     """How far it is, before the next order: a listener that fails then hides nothing that was rented."""
-    orders = [o for o in await run.deps.store.orders(workflow_id=run.workflow_id) if o.plan_id == run.plan_id]
+    orders = await _own(run)
     left = sum(order.state is OrderState.PLANNED for order in orders)
     rented, wanted = sum(order.live for order in orders), sum(order.holds_place for order in orders)
     await run.progress(len(orders) - left, len(orders), f"{rented} of {wanted} machines rented")
