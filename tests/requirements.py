@@ -159,6 +159,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "APP-11": "What is empty, refused, cancelled or not possible in a host is said.",
     # The surface
     "SECRET-1": "The API key and secret values are in no result, log, repr or file.",
+    "SECRET-2": "A private key in whatever argument is refused, and none of it comes back.",
     "SCHEMA-1": "The listed tools are pinned: title, strict schemas and all four annotations.",
     "SCHEMA-2": "A tool that says it only reads sends nothing that changes something.",
     "SCHEMA-3": "Structured answers fit their output schemas in both eras.",

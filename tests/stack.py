@@ -6,6 +6,7 @@ transport, the real store in memory. `ShortcutProber` stands for SSH: it looks a
 
 import hashlib
 import itertools
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class FixedKeys:
 
     def fingerprint(self, public_key: str) -> str:
         """Made of the blob alone."""
-        return f"SHA256:{hashlib.sha256(public_key.split()[1].encode()).hexdigest()[:12]}"
+        hashed = hashlib.sha256(public_key.split()[1].encode()).digest()
+        return f"SHA256:{b64encode(hashed).decode().rstrip('=')}"
 
     def same(self, one: str, other: str) -> bool:
         """Same type and blob."""

@@ -20,7 +20,7 @@ from mcp.types import Tool as ListedTool
 from pydantic import ValidationError
 
 from vastai_workflow.domain.errors import Refusal, WorkflowError
-from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.domain.untrusted import clean, quoted
 from vastai_workflow.tools import completions, dialog, machines, prompts, renting, reports, resources, skill
 from vastai_workflow.tools.app import pages
 from vastai_workflow.tools.on_first_use import on_first_use
@@ -210,8 +210,8 @@ def _bad_arguments(name: str, error: ValidationError) -> Refusal:
         where = ".".join(str(part) for part in item["loc"])
         got = (
             ""
-            if where.split(".")[0] in {"env", "onstart", "ssh_key", "public_key"}
-            else f" got {clean(repr(item['input']), 60)},"
+            if where.split(".")[0] in {"api_key_source", "env", "onstart", "ssh_key", "public_key"}
+            else f" got {quoted(item['input'], 60)},"
         )
         faults.append(f"{where}:{got} {clean(item['msg'], 120)}")
     return Refusal("invalid_argument", f"{name}: {'; '.join(faults[:3])}")

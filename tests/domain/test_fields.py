@@ -79,7 +79,7 @@ BAD: dict[str, list[Any]] = {
     "fleet": ["all", "", None, 1, True, [], ["best_effort"], "BEST_EFFORT"],
     "objective": ["cheap", "", None, 1, True, [], {}],
     "policy": ["third_cheapest", "", None, 1, True, []],
-    "ssh_key": [*WRONG_TYPES["text"], "x" * 16385, "ssh-ed25519 AAAA a\nssh-ed25519 BBBB b"],
+    "ssh_key": [value for value in WRONG_TYPES["text"] if not isinstance(value, str) or not value.strip()],
     "label": [*WRONG_TYPES["text"], "x" * 61],
     "env": [
         *(

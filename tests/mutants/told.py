@@ -20,9 +20,24 @@ _LESS: Final = "tests/tools/test_without_a_list.py"
 _DISK: Final = "tests/tools/test_full_disk.py"
 _OTHERS: Final = "tests/tools/test_other_accounts.py"
 _UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
+_SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
+    Mutant(
+        "a refusal repeats a private key",
+        "server/vastai_workflow/domain/untrusted.py",
+        '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',
+        "    return clean(text, cap)\n",
+        (f"{_SECRETS}::test_a_private_key_in_whatever_argument_is_refused_and_none_of_it_comes_back",),
+    ),
+    Mutant(
+        "what is called a fingerprint is believed to be one",
+        "server/vastai_workflow/steps/removed_keys.py",
+        "        if not _FINGERPRINT.fullmatch(public_key):\n",
+        "        if not public_key:\n",
+        (f"{_SECRETS}::test_a_damaged_fingerprint_is_refused_by_its_form",),
+    ),
     Mutant(
         "read only, settle releases",
         _RECONCILE,

@@ -341,8 +341,8 @@ async def test_the_trail_and_log_tell_of_each_key_that_was_taken_and_whose_yes_i
         assert (first.kind, first.instance_ids, first.by) == (Kind.KEY, (machine,), "called by mcp")
         assert (used.kind, used.purpose, used.what, used.by) == (Kind.USED, "detach", fingerprint(s), "relayed by mcp")
         assert second.what == f"{fingerprint(s)} taken from the account, gone"
-        shown = " ".join(" ".join(line.split()) for line in table(trail))
-        assert f"detach machine {machine}: {fingerprint(s)}" in shown
+        shown = "".join("".join(line.split()) for line in table(trail))
+        assert f"detachmachine{machine}:{fingerprint(s)}" in shown, "cells are wrapped"
 
 
 @both_eras

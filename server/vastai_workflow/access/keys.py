@@ -19,6 +19,7 @@ import anyio.to_thread
 import asyncssh
 
 from vastai_workflow.domain.errors import LocalError
+from vastai_workflow.domain.untrusted import holds_private_key
 from vastai_workflow.steps.ports import LocalKey
 
 TYPES: Final = (
@@ -184,7 +185,7 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def _is_path(given: str) -> bool:
-    if "\n" in given or any(word in TYPES for word in given.split()):
+    if not given.isprintable() or any(word in TYPES for word in given.split()):
         return False
     return given.startswith(("/", "~", "./", "../")) or given.endswith(".pub") or Path(given).is_absolute()
 
@@ -220,7 +221,7 @@ def _key_at(path: Path) -> LocalKey:
 
 
 def _refuse_other_things(line: str) -> None:
-    if "PRIVATE KEY" in line or "PuTTY-User-Key-File" in line:
+    if holds_private_key(line):
         raise _refusal(
             "this is a private key; it was not read any further and belongs in no chat or argument",
             "give the public key instead (for a PuTTY key: puttygen KEY.ppk -O public-openssh)",

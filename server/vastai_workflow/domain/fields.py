@@ -12,7 +12,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final, cast
 
 from vastai_workflow.domain.errors import Refusal
-from vastai_workflow.domain.untrusted import clean, visible
+from vastai_workflow.domain.untrusted import clean, holds_private_key, quoted, visible
 
 ACTIONS: Final = ("offers", "create", "status", "ssh", "destroy", "billing")
 OBJECTIVES: Final = ("price", "performance", "reliability")
@@ -52,7 +52,7 @@ class FieldSpec:
 def refuse(name: str, got: object, allowed: str) -> Refusal:
     """The refusal of a value: what came, what may come."""
     return Refusal(
-        "invalid_argument", f"{name}: got {clean(repr(got), 80)}, allowed {allowed}", next_step="correct it, call again"
+        "invalid_argument", f"{name}: got {quoted(got, 80)}, allowed {allowed}", next_step="correct it, call again"
     )
 
 
@@ -101,6 +101,20 @@ def _text(cap: int) -> Callable[[str, Any], str]:
         return text
 
     return parse
+
+
+def _source(name: str, value: Any) -> str:
+    """Where a key is; one that was given by mistake for its place is not repeated."""
+    if not isinstance(value, str) or holds_private_key(value) or not all(map(visible, value)):
+        raise refuse(name, "something else (not shown)", "env:NAME, file:PATH, cli or keyring")
+    return _text(4096)(name, value)
+
+
+def _ssh_key(name: str, value: Any) -> str:
+    """Any text: what it holds is told by whoever reads keys, which repeats none."""
+    if not isinstance(value, str) or not value.strip():
+        raise refuse(name, type(value).__name__, "a public key, or the path of one")
+    return value.strip()
 
 
 def _gpu_name(name: str, value: Any) -> str:
@@ -180,7 +194,7 @@ def _onstart(name: str, value: Any) -> str:
 FIELDS: Final[Mapping[str, FieldSpec]] = {
     spec.name: spec
     for spec in (
-        FieldSpec("api_key_source", _text(4096), "env:VAST_API_KEY", prices=True, ask="where is the API key?"),
+        FieldSpec("api_key_source", _source, "env:VAST_API_KEY", prices=True, ask="where is the API key?"),
         FieldSpec("gpu_name", _gpu_name, "RTX 4090", prices=True, ask="which exact GPU, or any?"),
         FieldSpec("num_gpus", _whole(1, 64), 1, prices=True),
         FieldSpec("verified", _flag, default=True, prices=True),
@@ -200,7 +214,7 @@ FIELDS: Final[Mapping[str, FieldSpec]] = {
         FieldSpec("fleet", _one_of(*FLEETS), ask="all machines or none, or as many as there are?"),
         FieldSpec("objective", _one_of(*OBJECTIVES), "price", prices=True),
         FieldSpec("policy", _one_of(*POLICIES), "cheapest", prices=True),
-        FieldSpec("ssh_key", _text(16384), ask="which SSH public key?"),
+        FieldSpec("ssh_key", _ssh_key, ask="which SSH public key?"),
         FieldSpec("label", _text(60)),
         FieldSpec("env", _env),
         FieldSpec("onstart", _onstart),

@@ -6,6 +6,7 @@ from typing import Final
 
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _MARKS: Final = re.compile(r"<{3,}|>{3,}")
+_PRIVATE_KEY: Final = re.compile("PRIVATE KEY|PuTTY-User-Key-File")
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -14,6 +15,17 @@ def clean(text: str, cap: int) -> str:
     window = _ESCAPES.sub("", text[: cap * 8])
     line = " ".join("".join(char if visible(char) else " " for char in window).split())
     return f"{line[: cap - 1]}…" if len(line) > cap or len(text) > cap * 8 else line
+
+
+def quoted(value: object, cap: int) -> str:
+    """What came instead of something allowed, to be read in a refusal; a private key is named, not repeated."""
+    text = repr(value)
+    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)
+
+
+def holds_private_key(text: str) -> bool:
+    """Whether a text says of itself that it is a private key, as PEM, OpenSSH's and PuTTY's do."""
+    return _PRIVATE_KEY.search(text) is not None
 
 
 def clean_lines(text: str, cap: int) -> str:

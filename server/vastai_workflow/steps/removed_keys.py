@@ -3,6 +3,7 @@
 Keys are compared by their fingerprints, so by their blobs: comments do not count. No file on this machine is touched.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import Final
 
 from vastai_workflow.domain.audit import AuditEvent, Kind
 from vastai_workflow.domain.errors import ProviderError, Refusal, call
+from vastai_workflow.domain.fields import refuse
 from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.market import KeyEntry
 from vastai_workflow.domain.untrusted import clean
@@ -24,8 +26,10 @@ from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window
 from vastai_workflow.steps.writes import require_writes
 
-_FINGERPRINT: Final = "SHA256:"
-_FINGERPRINT_CAP: Final = 64
+_BEFORE: Final = "SHA256:"
+_FINGERPRINT: Final = re.compile(rf"{_BEFORE}[A-Za-z0-9+/]{{43}}=?")
+"""As OpenSSH prints it: 32 bytes in base64."""
+
 _COMMENT_CAP: Final = 40
 _MOST_SHOWN: Final = 12
 
@@ -232,9 +236,11 @@ async def _whose(deps: Deps, caller: Caller, fingerprint: str) -> str:
 
 
 async def _fingerprint(deps: Deps, public_key: str) -> str:
-    """Of a text or a path; one that is given as such stays as it is."""
-    if public_key.startswith(_FINGERPRINT):
-        return clean(public_key, _FINGERPRINT_CAP)
+    """Of a text or a path; one that is given as such stays as it is. What is neither is not repeated."""
+    if public_key.startswith(_BEFORE):
+        if not _FINGERPRINT.fullmatch(public_key):
+            raise refuse("public_key", "something else after SHA256: (not shown)", "SHA256: and 43 characters")
+        return public_key.rstrip("=")
     return (await deps.keys.resolve(public_key)).fingerprint
 
 
