@@ -20,7 +20,7 @@ from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.settings import default_state
 from vastai_workflow.simulator.clock import VirtualClock
-from vastai_workflow.steps.approving import answer
+from vastai_workflow.steps.approving import answer, by_code
 from vastai_workflow.store.sqlite import SqliteStore
 
 both_eras = pytest.mark.parametrize("era", ERAS)
@@ -246,6 +246,54 @@ async def test_a_code_is_good_for_half_an_hour() -> None:
         assert refused.value.code == "confirmation_expired"
         late = await s.refusal("confirm_fields", workflow_id=proposal["workflow_id"])
         assert late["code"] == "confirmation_expired"
+
+
+@both_eras
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_question_that_is_shown_again_is_as_old_as_before(era: Era) -> None:
+    async with stack(era=era, approval="human") as s:
+        workflow_id, code = await _waiting(s)
+        workflow, question = await by_code(s.deps, "local", code, "you, on the terminal")
+        s.clock.advance(1500)
+        again = await s.call("propose_fields", workflow_id=workflow_id)
+        assert command_in(again["questions"][0])[1] == code
+        s.clock.advance(300)
+        with pytest.raises(Refusal) as refused:
+            await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
+        assert refused.value.code == "confirmation_expired"
+        renewed = await s.call("propose_fields", workflow_id=workflow_id)
+        assert command_in(renewed["questions"][0])[1] != code
+        with pytest.raises(Refusal):
+            await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
+        assert await approve(s.deps, command_in(renewed["questions"][0])[1], Typist()) == 0
+
+
+@both_eras
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_code_stands_for_one_text(era: Era) -> None:
+    async with stack(era=era, approval="human") as s:
+        workflow_id, code = await _waiting(s)
+        workflow, question = await by_code(s.deps, "local", code, "you, on the terminal")
+        s.world.account.credit -= 20
+        s.clock.advance(60)  # the account is looked at once a while
+        again = await s.call("propose_fields", workflow_id=workflow_id)
+        assert again["digest"] == question.digest
+        assert command_in(again["questions"][0])[1] != code
+        with pytest.raises(Refusal) as refused:
+            await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
+        assert refused.value.code == "digest_mismatch"
+        with pytest.raises(Refusal) as refused:
+            await approve(s.deps, code, Typist())
+        assert refused.value.code == "no_such_question"
+        person = Typist()
+        assert await approve(s.deps, command_in(again["questions"][0])[1], person) == 0
+        assert "Balance $5.00" in person.seen
+
+
+async def _waiting(s: Stack) -> tuple[str, str]:
+    """A workflow whose question waits, and that question's code."""
+    proposal = await s.call("propose_fields")
+    return proposal["workflow_id"], command_in(proposal["questions"][0])[1]
 
 
 @pytest.mark.requirement("APPROVE-2")

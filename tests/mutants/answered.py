@@ -119,11 +119,22 @@ MUTANTS: Final = (
         (f"{_ANSWERS}::test_an_answer_after_half_an_hour_is_none",),
     ),
     Mutant(
-        "a code stands for machines that were not in its question",
+        "a code stands for what was not in its question",
         _POLICY,
-        "    same = waiting is not None and waiting.instance_ids == question.instance_ids",
+        "    same = waiting is not None and waiting.text == question.text",
         "    same = waiting is not None",
-        (f"{_APPROVE}::test_a_code_is_not_good_for_a_machine_that_came_after_its_question",),
+        (
+            f"{_APPROVE}::test_a_code_is_not_good_for_a_machine_that_came_after_its_question",
+            f"{_APPROVE}::test_a_code_stands_for_one_text",
+            f"{_ANSWERS}::test_an_answer_to_a_text_that_was_renewed_is_none",
+        ),
+    ),
+    Mutant(
+        "a question that is shown again lives on",
+        _POLICY,
+        'update={"code": waiting.code, "asked_at": waiting.asked_at}',
+        'update={"code": waiting.code}',
+        (f"{_APPROVE}::test_a_question_that_is_shown_again_is_as_old_as_before",),
     ),
     Mutant(
         "a call that was cut short leaves no trace",

@@ -11,7 +11,7 @@ from mcp.client import ClientRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, ErrorData, InputRequiredResult
 
-from tests.stack import ERAS, Era, Stack, stack
+from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import Heard, follow, stranger
 from tests.tools.person import Person, reply
 from tests.tools.test_asked import beside, rents
@@ -105,6 +105,31 @@ async def test_an_answer_after_the_proposal_changed_is_none(era: Era, digest: bo
         else:
             assert result.is_error
             assert kept == []
+
+
+@both_eras
+@pytest.mark.requirement("ASK-5")
+async def test_an_answer_to_a_text_that_was_renewed_is_none(era: Era) -> None:
+    person = Slow()
+    async with stack(era=era, person=person) as s:
+        proposal = await s.call("propose_fields")
+
+        async def the_balance_falls() -> None:
+            s.world.account.credit -= 20
+            s.clock.advance(60)  # the account is looked at once a while
+            async with beside(s, era) as other:
+                again = await other.call("propose_fields", workflow_id=proposal["workflow_id"])
+                assert again["digest"] == proposal["digest"]
+
+        person.meanwhile = the_balance_falls
+        result = await s.client.call_tool("confirm_fields", proposal["next_call"]["arguments"])
+        if era == "auto":  # asked anew
+            assert ["Balance $5.00" in question for question in person.asked] == [False, True]
+            assert len(await yeses(s)) == 1
+        else:
+            assert result.is_error
+            assert "answered or replaced meanwhile" in text_of(result)
+            assert await yeses(s) == []
 
 
 @both_eras

@@ -27,11 +27,14 @@ def whose_yes(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[st
 
 
 def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Question:
-    """With a code: that of the same question while it waits for its answer, else a new one."""
+    """With a code: that of the same text while it waits for its answer, and with its age; else a new one.
+
+    So a code stands for one text, for 30 minutes from when it was first shown.
+    """
     waiting = before.asked(question.about, question.digest)
-    same = waiting is not None and waiting.instance_ids == question.instance_ids
+    same = waiting is not None and waiting.text == question.text
     if waiting is not None and same and waiting.open_at(deps.clock.now()):
-        return question.model_copy(update={"code": waiting.code})
+        return question.model_copy(update={"code": waiting.code, "asked_at": waiting.asked_at})
     return question.model_copy(update={"code": code_of(nonce, question.about, question.digest)})
 
 
