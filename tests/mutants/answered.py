@@ -42,6 +42,20 @@ MUTANTS: Final = (
         (f"{_APPROVE}::test_nothing_in_a_question_moves_the_cursor_of_the_terminal",),
     ),
     Mutant(
+        "a no to what is done to a machine is forgotten in another workflow",
+        _POLICY,
+        "for item in (workflow, *others) for mark in item.declined",
+        "for item in (workflow,) for mark in item.declined",
+        ("tests/tools/test_noes.py::test_a_no_to_what_is_done_to_a_machine_holds_in_every_workflow",),
+    ),
+    Mutant(
+        "a yes in another workflow outlives a no",
+        _POLICY,
+        "        if other.workflow_id != workflow_id and yes is not None",
+        "        if other.workflow_id == workflow_id and yes is not None",
+        ("tests/tools/test_noes.py::test_a_no_ends_the_yes_to_the_same_that_was_given_in_another_workflow",),
+    ),
+    Mutant(
         "any price is the ceiling",
         _WORDS,
         "return price is not None and Decimal(price[1]) == question.ceiling_per_hour",
@@ -93,8 +107,8 @@ MUTANTS: Final = (
     Mutant(
         "an earlier yes outlives a no",
         _POLICY,
-        "            if said and (item.purpose, item.digest) == (question.about, question.digest)",
-        "            if False",
+        "        if (item.purpose, item.digest) == (question.about, question.digest)",
+        "        if False",
         (f"{_ASKED}::test_a_no_ends_an_earlier_yes_to_the_very_same",),
     ),
     Mutant(

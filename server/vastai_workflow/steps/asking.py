@@ -6,7 +6,7 @@ from typing import Any
 
 from vastai_workflow.domain.asking import FORMS, code_of, fits
 from vastai_workflow.domain.errors import Refusal, call
-from vastai_workflow.domain.workflow import Question, Workflow
+from vastai_workflow.domain.workflow import Purpose, Question, Workflow
 from vastai_workflow.steps.deps import Caller, Deps
 
 
@@ -24,6 +24,15 @@ def whose_yes(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[st
     if caller.asks and (own or deps.approval == "auto"):
         return Whose.ASKED
     return Whose.ELSEWHERE if own else Whose.RELAYED
+
+
+async def seen_with_noes(deps: Deps, workflow: Workflow) -> Workflow:
+    """As `whose_yes` sees it where machines are asked about: a no to what is done to them holds in all workflows.
+
+    Never to be stored. A digest to rent is of one workflow, and so are the noes to its key source and its machines.
+    """
+    others = await deps.store.workflows(workflow.owner)
+    return workflow.with_(declined=tuple({mark for item in (workflow, *others) for mark in item.declined}))
 
 
 def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Question:
@@ -129,7 +138,7 @@ def unfit_answer(what: str) -> Refusal:
 async def note_no(deps: Deps, workflow_id: str, question: Question, *, said: bool) -> Workflow:
     """Keep that the person did not agree: from now on only their own yes counts, to a new asking of the question.
 
-    `said`: they said no, which also ends an earlier yes to the very same.
+    `said`: they said no, which also ends an earlier yes to the very same, in whichever workflow it was given.
     """
     now, nonce = deps.clock.now(), deps.new_id(9)
 
@@ -139,15 +148,27 @@ async def note_no(deps: Deps, workflow_id: str, question: Question, *, said: boo
         if (waiting := current.question(question.code)) is not None:
             again = waiting.model_copy(update={"code": code_of(nonce, waiting.about, waiting.digest)})
             current = current.answered(waiting.code).asking(again)
-        ended = [
-            item.model_copy(update={"expires_at": min(item.expires_at, now)})
-            if said and (item.purpose, item.digest) == (question.about, question.digest)
-            else item
-            for item in current.confirmations
-        ]
-        return current.with_(confirmations=tuple(ended))
+        return _without_yes(current, question, now) if said else current
 
-    return await deps.store.change_workflow(workflow_id, noted)
+    kept = await deps.store.change_workflow(workflow_id, noted)
+    for other in await deps.store.workflows(kept.owner) if said else ():
+        yes = (
+            None if question.about in {"key", "keep"} else other.confirmation(Purpose(question.about), question.digest)
+        )
+        if other.workflow_id != workflow_id and yes is not None and yes.open_at(now):
+            await deps.store.change_workflow(other.workflow_id, lambda current: _without_yes(current, question, now))
+    return kept
+
+
+def _without_yes(workflow: Workflow, question: Question, now: float) -> Workflow:
+    """With an earlier yes to the very same ended."""
+    ended = [
+        item.model_copy(update={"expires_at": min(item.expires_at, now)})
+        if (item.purpose, item.digest) == (question.about, question.digest)
+        else item
+        for item in workflow.confirmations
+    ]
+    return workflow.with_(confirmations=tuple(ended))
 
 
 def no_yes(deps: Deps, workflow: Workflow, question: Question, why: str) -> Refusal:

@@ -17,7 +17,15 @@ from vastai_workflow.domain.workflow import (
     key_mark,
 )
 from vastai_workflow.steps.accounts import KEY_FIELD, key_refused, known_sources, readable
-from vastai_workflow.steps.asking import Whose, check_answer, person_needed, require_relayed, stale, whose_yes
+from vastai_workflow.steps.asking import (
+    Whose,
+    check_answer,
+    person_needed,
+    require_relayed,
+    seen_with_noes,
+    stale,
+    whose_yes,
+)
 from vastai_workflow.steps.changes import check_digest
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.dialog import Proposal, look_once_more
@@ -50,6 +58,8 @@ async def to_ask(deps: Deps, caller: Caller, told: Told) -> Question | Way:
     `confirmation_expired` for a question that is too old, `digest_mismatch` for another one than that of the call.
     """
     workflow = await owned(deps, caller, told.workflow_id)
+    if told.purpose is not Purpose.RENT:
+        workflow = await seen_with_noes(deps, workflow)
     known = await known_sources(deps, caller)
     question = _meant(workflow, told, known)
     whose = whose_yes(deps, caller, workflow, (workflow.digest,) if question is None else question.marks)
@@ -190,7 +200,7 @@ async def relayed(deps: Deps, caller: Caller, told: Told) -> Proposal:
     """The user's yes as the agent reports it, with the digest that was shown."""
     workflow = await owned(deps, caller, told.workflow_id)
     if told.purpose is not Purpose.RENT:
-        return await _relayed_purpose(deps, caller, told)
+        return await _relayed_purpose(deps, caller, told, (await seen_with_noes(deps, workflow)).declined)
     check_digest(deps, caller, workflow, told.digest)
     if told.names is not None and (odd := [name for name in told.names if name not in workflow.fields]):
         raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
@@ -311,8 +321,8 @@ async def _relayed_key_source(deps: Deps, caller: Caller, workflow: Workflow, to
     return await look_once_more(deps, caller, await deps.store.change_workflow(workflow.workflow_id, agreed))
 
 
-async def _relayed_purpose(deps: Deps, caller: Caller, told: Told) -> Proposal:
-    """A yes of its own, to the question that the refusal asked."""
+async def _relayed_purpose(deps: Deps, caller: Caller, told: Told, declined: tuple[str, ...]) -> Proposal:
+    """A yes of its own, to the question that the refusal asked. `declined`: in all of the owner's workflows."""
     made: list[Confirmation] = []
 
     def agreed(current: Workflow) -> Workflow:
@@ -323,7 +333,7 @@ async def _relayed_purpose(deps: Deps, caller: Caller, told: Told) -> Proposal:
         question = None if told.digest is None else _meant(current, told, ())
         if question is None or not question.open_at(deps.clock.now()):
             raise not_asked(told.purpose, told.digest, told.instance_ids)
-        require_relayed(deps, caller, current, question.marks)
+        require_relayed(deps, caller, current.with_(declined=declined), question.marks)
         made.append(yes_to(deps, question, caller.relayed))
         return current.answered(question.code).agreed(made[-1])
 

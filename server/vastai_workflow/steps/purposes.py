@@ -12,7 +12,7 @@ from vastai_workflow.domain.money import ZERO, Rate
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation, FieldState, Purpose, Question, Workflow
 from vastai_workflow.steps.accounts import Opened
-from vastai_workflow.steps.asking import named, refusal_that_asks
+from vastai_workflow.steps.asking import named, refusal_that_asks, seen_with_noes
 from vastai_workflow.steps.deps import Caller, Deps
 
 _NOT_GIVEN: Final = "purpose_not_confirmed"
@@ -135,7 +135,7 @@ async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refus
     kept = await deps.store.change_workflow(
         home.workflow_id, lambda current: current.asking(named(deps, current, question, nonce))
     )
-    asked = kept.asked(question.about, question.digest)
+    asked, kept = kept.asked(question.about, question.digest), await seen_with_noes(deps, kept)
     if asked is None:
         raise AssertionError
     if refusal is None or refusal.code == _NOT_GIVEN:
