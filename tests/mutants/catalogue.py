@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants import agreed, answered, asked, ended, half_made, recorded, sent, settled, told
+from tests.mutants import agreed, answered, asked, ended, half_made, recorded, sent, settled, timed, told
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -12,6 +12,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *half_made.MUTANTS,
     *asked.MUTANTS,
     *settled.MUTANTS,
+    *timed.MUTANTS,
     *ended.MUTANTS,
     *recorded.MUTANTS,
     *told.MUTANTS,

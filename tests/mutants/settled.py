@@ -13,7 +13,6 @@ _C: Final = "tests/tools/test_create.py"
 _MACHINES: Final = "tests/tools/test_attacks_machines.py"
 _SETTLING: Final = "tests/steps/test_settling.py"
 _GIVEN_UP: Final = "tests/steps/test_given_up.py"
-_CLOCKS: Final = "tests/steps/test_clocks.py"
 _END: Final = "tests/tools/test_create_ends.py::test_an_ambiguous_end_is_sent_once_blocks_the_account_and_is_settled"
 
 MUTANTS: Final = (
@@ -51,71 +50,6 @@ MUTANTS: Final = (
         "    if order.settles_in(asked) > 0:\n        return order\n",
         "",
         (f"{_C}::test_an_order_is_not_called_not_rented_before_its_time_out_and_the_lists_delay",),
-    ),
-    Mutant(
-        "an order's age is what the wall clock says",
-        _LEDGER,
-        "return min(told, passed if passed >= 0 else at.steady)",
-        "return told",
-        (
-            f"{_CLOCKS}::test_a_clock_that_was_set_forward_does_not_settle_an_order_early",
-            f"{_CLOCKS}::test_a_machine_that_began_anew_says_no_more_than_what_passed_since",
-        ),
-    ),
-    Mutant(
-        "a steady clock that began anew is believed",
-        _LEDGER,
-        "passed if passed >= 0 else at.steady",
-        "passed if passed >= 0 else told",
-        (f"{_CLOCKS}::test_a_machine_that_began_anew_says_no_more_than_what_passed_since",),
-    ),
-    Mutant(
-        "an order of the future stays one",
-        _SETTLE,
-        "if order.sent_at is not None and order.sent_at <= now.unix:",
-        "if order.sent_at is not None:",
-        (
-            f"{_CLOCKS}::test_a_rented_order_of_a_future_time_is_closed_once_its_machine_is_gone",
-            f"{_CLOCKS}::test_a_clock_that_was_set_back_settles_an_order_two_minutes_after_it_was_sent",
-        ),
-    ),
-    Mutant(
-        "a list speaks of the time when it came",
-        _SETTLE,
-        "    if order.settles_in(asked) > 0:\n        return order\n",
-        "    if order.settles_in(deps.moment()) > 0:\n        return order\n",
-        (f"{_CLOCKS}::test_a_list_says_what_was_true_when_it_was_asked_for_however_long_it_takes",),
-    ),
-    Mutant(
-        "the provider's times are taken for ours",
-        "server/vastai_workflow/vast/market.py",
-        "        if not ahead:\n            return found\n",
-        "        return found\n",
-        (
-            f"{_CLOCKS}::test_a_clock_that_is_off_against_the_providers_loses_no_machine_and_keeps_no_double",
-            f"{_CLOCKS}::test_a_machine_that_is_not_as_agreed_is_released_though_the_clocks_differ",
-        ),
-    ),
-    Mutant(
-        "a copy takes the place of a machine that ended elsewhere",
-        _SETTLE,
-        "first = order.instance_id is None and not",
-        "first = not",
-        (f"{_CLOCKS}::test_a_copy_that_a_person_made_after_ours_ended_elsewhere_is_neither_taken_nor_ended",),
-    ),
-    Mutant(
-        "a late machine is in use only since it was found",
-        _RELEASES,
-        'or may_be_in_use(instance.start_date, work.deps.clock.now()):\n        work.tell(f"{why}.',
-        'or may_be_in_use(order.late_since, work.deps.clock.now()):\n        work.tell(f"{why}.',
-        (f"{_CLOCKS}::test_a_late_machine_that_began_long_ago_is_the_users_to_end",),
-    ),
-    Mutant(
-        "a price that may have risen since ends a machine",
-        _RELEASES,
-        "if delivery.may_be_new and",
-        "if False and",
-        (f"{_CLOCKS}::test_a_machine_that_is_first_compared_after_hours_is_not_ended_for_its_price",),
     ),
     Mutant(
         "a late machine finds no order",
@@ -263,7 +197,7 @@ MUTANTS: Final = (
     Mutant(
         "a late machine that may be in use is ended",
         _RELEASES,
-        "if not order.can_have_made(instance.started_there) or may_be_in_use(",
+        "if not order.can_have_made(instance.started_there) or _is_the_users(",
         "if False and bool(",
         (f"{_SETTLING}::test_a_late_machine_that_may_be_in_use_is_left_to_the_user_when_another_comes",),
     ),
@@ -292,13 +226,13 @@ MUTANTS: Final = (
         "an account that was settled once is never looked at again",
         "server/vastai_workflow/steps/reconcile.py",
         "    return all(seconds >= now.steady - settled_at for seconds in shown_for if seconds >= 0)\n",
-        "    return True or bool(shown_from and now)\n",
+        "    return True or bool(shown_for and now)\n",
         (f"{_SETTLING}::test_a_second_machine_that_lists_show_after_the_wait_is_named_by_the_next_call_and_released",),
     ),
     Mutant(
         "a second machine that may be in use is ended",
         "server/vastai_workflow/steps/releases.py",
-        "    if may_be_in_use(instance.start_date, work.deps.clock.now()):\n",
+        "    if _is_the_users(work, instance):\n",
         "    if False:\n",
         (f"{_SETTLING}::test_a_second_machine_that_is_found_after_hours_is_the_users_to_end_and_named_in_each_look",),
     ),

@@ -214,3 +214,65 @@ async def test_a_machine_that_is_first_compared_after_hours_is_not_ended_for_its
         waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
         assert any("is not as agreed" in n and "keep it or destroy it?" in n for n in waited["notes"]), waited["notes"]
         assert len(s.running()) == 1
+
+
+@pytest.mark.requirement("SETTLE-9")
+async def test_a_copy_made_after_the_clock_was_put_right_is_not_ended() -> None:
+    async with stack() as s:
+        async with next_process(s, Own(s.clock, ahead_s=HOUR_S)) as first:
+            workflow_id, [machine] = await first.ready()
+        s.clock.advance(HOUR_S)
+        s.world.settle()
+        env = dict(s.world.instances[machine].env)
+        ask = next(one for one in s.world.market.free_asks() if one.num_gpus == 1)
+        copy = rent(s.world, s.world.account, ask.id, {"image": "x", "disk": 64, "env": env})
+        s.clock.advance(120)
+        async with next_process(s, Own(s.clock)) as again:
+            waited = await again.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
+            assert any("most likely a copy" in note for note in waited["notes"])
+        assert s.running() == [machine, copy.id]
+
+
+@pytest.mark.requirement("SETTLE-9")
+async def test_a_double_is_released_after_the_clock_was_put_right() -> None:
+    async with stack() as s:
+        async with next_process(s, Own(s.clock, ahead_s=-HOUR_S)) as first:
+            arm(first, "double_effect", operation="create")
+            asked = await planned(first)
+            made = await first.call("create_instances", **asked)
+        s.clock.advance(30)
+        async with next_process(s, Own(s.clock)) as again:
+            await again.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert s.running() == [order["instance_id"] for order in made["orders"]]
+
+
+@pytest.mark.requirement("SETTLE-9")
+@pytest.mark.parametrize("ahead_s", [0.0, -HOUR_S])
+async def test_a_fleet_in_use_is_not_released_because_the_clock_was_set_back(ahead_s: float) -> None:
+    async with stack() as s:
+        arm(s, "drop_request", operation="create", nth=2)
+        asked = await planned(s, count=2, fleet="all_or_nothing")
+        await s.call("create_instances", **asked)
+        [machine] = s.running()
+        s.clock.advance(HOUR_S)
+        async with next_process(s, Own(s.clock, ahead_s=ahead_s)) as again:
+            await again.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+            s.clock.advance(130)
+            waited = await again.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+            assert any("keep or destroy?" in note for note in waited["notes"])
+        assert s.running() == [machine]
+
+
+@pytest.mark.requirement("SETTLE-9")
+async def test_what_came_with_an_error_and_ran_is_not_ended_after_our_machine_began_anew() -> None:
+    async with stack() as s:
+        arm(s, "error_with_contract", operation="create", status=400)
+        asked = await planned(s)
+        await s.client.call_tool("create_instances", asked)
+        [machine] = s.running()
+        s.clock.advance(2 * HOUR_S)
+        s.world.settle()
+        s.world.instances[machine].actual = "exited"
+        async with next_process(s, Own(s.clock, booted=s.clock.steady() - 60)) as again:
+            await again.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
+        assert s.running() == [machine]

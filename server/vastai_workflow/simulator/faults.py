@@ -111,6 +111,10 @@ class Schedule:
         """Arm one more."""
         self._armed.append(_Armed(fault))
 
+    def clear(self) -> None:
+        """Disarm all."""
+        self._armed.clear()
+
     def striking(self, call: Call) -> list[Fault]:
         """The faults that strike this call, in the order they were armed."""
         return [armed.fault for armed in self._armed if armed.meets(call)]

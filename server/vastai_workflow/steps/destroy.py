@@ -24,7 +24,7 @@ from vastai_workflow.steps.ending import (
     listed_by,
     record_end,
 )
-from vastai_workflow.steps.fleet_view import ActiveInstance, made_by, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, Origin, made_by, with_orders
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.own_pages import ours_by_page
 from vastai_workflow.steps.purposes import Intent, spend
@@ -64,7 +64,7 @@ async def destroy_instances(
         unlisted = error
         seen, _ = await ours_by_page(deps, opened.market, opened.account.id, ids)
     active = {item.instance.id: item for item in seen}
-    strangers = tuple(i for i in ids if i in active and not active[i].ours)
+    strangers = tuple(i for i in ids if i in active and not _is_of_ours(active[i]))
     if strangers:
         again = call("destroy_instances", instance_ids=list(ids), workflow_id=workflow_id)
         await spend(deps, caller, opened, _intent(strangers, active, again))
@@ -74,6 +74,11 @@ async def destroy_instances(
     sender = on_request(caller, workflow_id)
     looks = await end_all(deps, opened.market, worth, deadline, sender, reason=ON_REQUEST)
     return tuple([await _told(deps, target, looks.get(target.instance_id), unlisted) for target in targets])
+
+
+def _is_of_ours(item: ActiveInstance) -> bool:
+    """Rented by this server, or made beside that by one of its requests: nobody else waits for it."""
+    return item.ours or item.origin is Origin.OURS
 
 
 async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> Target:

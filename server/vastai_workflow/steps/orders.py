@@ -190,6 +190,7 @@ async def _place(run: Run, order: Order, request: CreateRequest) -> None:
 
 
 async def _judge(run: Run, order: Order, outcome: CreateOutcome) -> None:
+    outcome = await _unless_repeated(run, outcome)
     try:
         await _keep(run, order, outcome)
     except LocalError as error:
@@ -207,6 +208,19 @@ async def _judge(run: Run, order: Order, outcome: CreateOutcome) -> None:
             run.stopped_by = Refusal("unsettled_order", f"order {order.order_id} may have rented: {reason}")
         case NotRented():
             await _after_refusal(run, order, outcome)
+
+
+async def _unless_repeated(run: Run, outcome: CreateOutcome) -> CreateOutcome:
+    """An answer that names another order's machine is that one's, sent again: what this request did is not known."""
+    if not isinstance(outcome, Rented | RentedWithError):
+        return outcome
+    try:
+        others = await run.deps.store.orders(instance_ids=(outcome.instance_id,))
+    except LocalError:  # said where it is put on record
+        return outcome
+    if not any(other.live for other in others):
+        return outcome
+    return MaybeRented(f"its answer named machine {outcome.instance_id}, which another order rented")
 
 
 async def _keep(run: Run, order: Order, outcome: CreateOutcome) -> None:
@@ -244,16 +258,18 @@ def _not_on_record(order: Order, outcome: CreateOutcome) -> str:
 
 async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:
     """Another try only after a complete list without this order; a gone offer is replaced once."""
+    limited = outcome.code == "rate_limited"
+    wait = outcome.retry_after if outcome.retry_after is not None else _RATE_LIMIT_WAIT_S
+    waits = limited and run.deps.clock.now() + wait < run.deadline
+    if waits:
+        await run.deps.clock.sleep(wait)  # before the list: what it does not show then was not rented
     await look_again(run)
     current = (await run.deps.store.orders(workflow_id=run.workflow_id)) or ()
     if any(item.order_id == order.order_id and item.state is not OrderState.REFUSED for item in current):
         return
-    if outcome.code == "rate_limited":
-        wait = outcome.retry_after if outcome.retry_after is not None else _RATE_LIMIT_WAIT_S
+    if limited:
         await _replace(run, order, order.ask_id)
-        if run.deps.clock.now() + wait < run.deadline:
-            await run.deps.clock.sleep(wait)
-        else:
+        if not waits:
             run.stopped_by = ProviderError("rate_limited", f"the provider asks to wait {wait:g} s", retry_after=wait)
         return
     if outcome.code == "no_such_ask" and not _replaces_gone(order, current):

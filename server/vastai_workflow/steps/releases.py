@@ -72,7 +72,7 @@ async def release_double(work: Work, order: Order, instance: Instance) -> None:
 
     One that was found late may be in use by now: the user's to decide.
     """
-    if may_be_in_use(instance.start_date, work.deps.clock.now()):
+    if _is_the_users(work, instance):
         work.tell(f"order {order.order_id} made a second machine {instance.id}, which costs money. {_CHOICE}")
         return
     ended = _OWED if not work.may_end else await end_double(work.deps, work.market, instance, order)
@@ -108,7 +108,7 @@ async def release_late(work: Work, order: Order, instance: Instance) -> bool:
             work.tell(f"{shown}. {_CHOICE}", once=True)
         return False
     why = f"machine {instance.id} of order {order.order_id} came late, beyond the {order.places} agreed"
-    if not order.can_have_made(instance.started_there) or may_be_in_use(instance.start_date, work.deps.clock.now()):
+    if not order.can_have_made(instance.started_there) or _is_the_users(work, instance):
         work.tell(f"{why}. {_CHOICE}")
         return False
     ended = await _ended(work, order, CAME_LATE)
@@ -121,6 +121,11 @@ async def release_late(work: Work, order: Order, instance: Instance) -> bool:
 def _counts(order: Order) -> bool:
     """Whether it took a place for good: what this server took back itself did not."""
     return order.live or (order.state is OrderState.RELEASED and order.reason != CAME_LATE)
+
+
+def _is_the_users(work: Work, instance: Instance) -> bool:
+    """In use by now, or stopped: whoever stopped it wants its disk."""
+    return condition(instance).state is State.STOPPED or may_be_in_use(instance.start_date, work.deps.clock.now())
 
 
 def may_be_in_use(since: float | None, now: float) -> bool:
