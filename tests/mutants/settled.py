@@ -120,8 +120,8 @@ MUTANTS: Final = (
     Mutant(
         "what ended elsewhere and is listed again is ended",
         _RELEASES,
-        "    if order.reason == ELSEWHERE:\n",
-        "    if False:\n",
+        "    if order.reason == ELSEWHERE or",
+        "    if",
         (f"{_GIVEN_UP}::test_a_machine_that_ended_elsewhere_and_is_listed_again_is_named_and_not_ended",),
     ),
     Mutant(

@@ -113,8 +113,10 @@ async def test_of_two_machines_of_a_request_without_an_answer_the_one_that_the_u
     async with stack() as s:
         arm(s, "double_effect", operation="create")
         arm(s, "drop_reply", operation="create")
+        arm(s, "hidden", operation="create", seconds=5.0)
         asked = await planned(s)
         await s.call("create_instances", **asked)
+        await s.call("preflight")  # the look of a first use: it shows neither
         s.clock.advance(20)
         kept, other = s.running()
         ended = await s.call("destroy_instances", instance_ids=[other])

@@ -18,7 +18,7 @@ from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.probing import Probes, probing
 from vastai_workflow.steps.reconcile import settle_now
 from vastai_workflow.steps.status import DETAIL_CAP, Report, report_gone, report_of
-from vastai_workflow.steps.untold import keep, take
+from vastai_workflow.steps.untold import take
 from vastai_workflow.steps.writes import require_writes
 
 REQUEST_S: Final = 1.0
@@ -111,7 +111,6 @@ class _Wait:
         unclear = {order.order_id for order in self._orders if order.state in UNSETTLED}
         while True:
             waited = await self._look()
-            keep(self._deps, account_id, waited.notes)
             await self._tell()
             if waited.over or self._is_last_look:
                 came_short = await self._came_short(unclear)

@@ -26,8 +26,8 @@ async def settle_now(
 ) -> Settled:
     """Settle with this list, unless another call or process is renting for the account just now.
 
-    Read only it sends nothing, and says what is to be released. Not long after the `deadline` (None: of a call that
-    begins now) short fleets are left to the next call.
+    What it finds is kept until an answer tells it. Read only it sends nothing, and says what is to be released. Not
+    long after the `deadline` (None: of a call that begins now) short fleets are left to the next call.
     """
     deadline = deps.clock.now() + CALL_BUDGET_S if deadline is None else deadline
     try:
@@ -41,6 +41,7 @@ async def settle_now(
                 deps.settled_accounts.pop(account_id, None)
             elif not settled.owed:
                 deps.settled_accounts[account_id] = listed.asked.steady
+            keep(deps, account_id, short.notes)
             notes, ended = (*settled.notes, *short.notes), settled.ended | short.gone
             return replace(settled, notes=notes, ended=ended, short=short.left)
     except Refusal as busy:
