@@ -146,4 +146,18 @@ MUTANTS: Final = (
         " or settled.owed:",
         (f"{_TOLD}::test_settle_is_1_while_a_short_fleet_is_still_to_be_released",),
     ),
+    Mutant(
+        "other owners' machines are told",
+        "server/vastai_workflow/steps/elsewhere.py",
+        "if o.owner == caller.owner and o.account_id != account_id",
+        "if o.account_id != account_id",
+        ("tests/tools/test_other_accounts.py",),
+    ),
+    Mutant(
+        "a late machine that was taken back counts as a place",
+        "server/vastai_workflow/steps/releases.py",
+        "(order.state is OrderState.RELEASED and order.reason != CAME_LATE)",
+        "order.state is OrderState.RELEASED",
+        ("tests/steps/test_given_up.py",),
+    ),
 )

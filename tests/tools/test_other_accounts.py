@@ -96,3 +96,14 @@ async def test_machines_of_two_accounts_in_one_call_are_told_apart() -> None:
         result = await s.client.call_tool("destroy_instances", {"instance_ids": [machine, other]})
         assert "machines of one account" in text_of(result)
         assert s.running() == [machine, other]
+
+
+@pytest.mark.requirement("KEY-5")
+@pytest.mark.parametrize("tool", ["preflight", "instance_status"])
+async def test_another_owners_machines_and_key_sources_are_told_to_nobody_else(tool: str) -> None:
+    async with stack() as s:
+        await s.ready()
+        [order] = await s.deps.store.orders()
+        theirs = {"order_id": "o_theirs", "owner": "bob", "account_id": order.account_id + 1, "instance_id": 77}
+        await s.deps.store.add_orders([order.model_copy(update=theirs)])
+        assert (await s.call(tool))["notes"] == []
