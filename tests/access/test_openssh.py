@@ -1,11 +1,13 @@
 """OpenSSH itself, against the simulated host and our files."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.access.conftest import StartHost, new_key
 from tests.access.openssh import program, run
+from tests.real_ssh import real_ssh
 from vastai_workflow.access.keys import own_key_pair, parse_public_key
 from vastai_workflow.access.known_hosts import KnownHosts, alias
 from vastai_workflow.access.probe import SshProber
@@ -56,3 +58,31 @@ async def test_the_other_format_of_ssh_keygen_is_refused_with_the_command_that_c
     with pytest.raises(LocalError, match="RFC 4716") as refusal:
         parse_public_key(other)
     assert "ssh-keygen -i" in refusal.value.next_step
+
+
+@pytest.mark.requirement("READY-9")
+@pytest.mark.parametrize("folder", ["plain", "Application Support", "it's", 'a "b"', "100%d", "back\\slash", "a # b"])
+async def test_the_command_that_is_shown_logs_in_and_holds_to_the_pin_wherever_the_state_folder_is(
+    folder: str, tmp_path: Path
+) -> None:
+    home = tmp_path / folder
+    home.mkdir()
+    async with real_ssh(home) as s:
+        _, [machine] = await s.ready()
+        [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
+        name, *words = shlex.split(row["ssh"]["command"])
+        query = "nvidia-smi --query-gpu=name --format=csv,noheader"
+        login = (program(name), "-F", "none", "-o", "BatchMode=yes", *words, query)
+        status, stdout, stderr = await run(*login)
+        assert (status, stdout) == (0, "NVIDIA GeForce RTX 4090\n"), stderr
+        pins = home / "known_hosts"
+        kept = pins.read_text()
+        pins.write_text(kept.replace(kept.split()[2], new_key().export_public_key().decode().split()[1]))
+        status, _, stderr = await run(*login)
+        assert status == 255
+        assert "IDENTIFICATION HAS CHANGED" in stderr
+        pins.unlink()
+        status, _, stderr = await run(*login)
+        assert status == 255
+        assert "Host key verification failed" in stderr
+        assert not pins.exists()

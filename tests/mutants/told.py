@@ -25,6 +25,20 @@ _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
     Mutant(
+        "the ssh command asks to trust whoever answers",
+        "server/vastai_workflow/steps/login.py",
+        '        words += ["-o", "StrictHostKeyChecking=yes"]\n',
+        "",
+        ("tests/tools/test_readiness.py::test_progress_arrives_and_the_answer_says_how_to_connect",),
+    ),
+    Mutant(
+        "a path with a space is two in the ssh command",
+        "server/vastai_workflow/steps/login.py",
+        "    return f'\"{escaped}\"'\n",
+        "    return escaped\n",
+        ("tests/steps/test_inventory.py::test_a_line_of_ssh_config_holds_one_keyword_and_one_value",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',

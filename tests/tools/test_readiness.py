@@ -44,12 +44,12 @@ async def test_progress_arrives_and_the_answer_says_how_to_connect(era: Era) -> 
         assert result.structured_content is not None
         [row] = result.structured_content["instances"]
         host, port = s.prober.targets[-1].addresses[0]
-        pinned = f"-o HostKeyAlias=vast-{machine} -o UserKnownHostsFile=known_hosts"
+        pinned = f"-o HostKeyAlias=vast-{machine} -o UserKnownHostsFile=known_hosts -o StrictHostKeyChecking=yes"
         assert row["ssh"] == {
             "host": host,
             "port": port,
             "user": "root",
-            "command": f"ssh -p {port} -i id {pinned} root@{host}",
+            "command": f"ssh -p {port} -i id -o IdentitiesOnly=yes {pinned} root@{host}",
         }
         assert row["workflow_id"] == workflow_id
         assert row["agreed_by"].startswith("relayed by ")

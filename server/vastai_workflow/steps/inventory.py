@@ -14,9 +14,9 @@ from typing import Any, Final
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.fields import refuse
 from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.login import USER, in_option
 from vastai_workflow.steps.status import Report, instance_status
 
-USER: Final = "root"
 POOL: Final = "vast"
 """The name of the group, cluster, pool or fleet."""
 
@@ -114,7 +114,7 @@ def _ssh_config(hosts: Sequence[Host]) -> str:
 
 
 def _identity(host: Host) -> list[str]:
-    return [] if host.key_path is None else [f"IdentityFile {_quoted(host.key_path)}"]
+    return [] if host.key_path is None else [f"IdentityFile {in_option(host.key_path)}"]
 
 
 def _options(host: Host) -> list[str]:
@@ -125,15 +125,10 @@ def _options(host: Host) -> list[str]:
     return [
         *([] if host.key_path is None else ["IdentitiesOnly yes"]),
         f"HostKeyAlias {host.alias}",
-        f"UserKnownHostsFile {_quoted(host.known_hosts)}",
+        f"UserKnownHostsFile {in_option(host.known_hosts)}",
         *(["StrictHostKeyChecking yes"] if host.pinned else ["StrictHostKeyChecking accept-new", "HashKnownHosts no"]),
         "ForwardAgent no",
     ]
-
-
-def _quoted(path: str) -> str:
-    """As a value of ssh_config."""
-    return f'"{path}"' if " " in path else path
 
 
 def _ansible(hosts: Sequence[Host]) -> str:

@@ -1,6 +1,5 @@
 """Status: one machine or all, with state, readiness, how to connect, what it cost, and whose yes it was."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate, storage_rate
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.untrusted import clean
+from vastai_workflow.steps import login
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.elsewhere import on_other_accounts
@@ -76,10 +76,9 @@ class Report:
         """The command that logs in, held to the host key that was seen first: addresses are used again by others."""
         if self.host is None or self.port is None:
             return None
-        words = ["ssh", "-p", str(self.port), *(["-i", self.key_path] if self.key_path else [])]
-        if self.known_hosts:
-            words += ["-o", f"HostKeyAlias=vast-{self.instance_id}", "-o", f"UserKnownHostsFile={self.known_hosts}"]
-        return shlex.join([*words, f"root@{self.host}"])
+        return login.command(
+            self.instance_id, self.host, self.port, key_path=self.key_path, known_hosts=self.known_hosts
+        )
 
 
 @dataclass(frozen=True, slots=True)
