@@ -104,6 +104,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "READY-7": "A fleet's machines are tried at once, none holds up another, and progress counts them by stage.",
     "READY-8": "A wait asks the provider no more than once a second on average, whatever the fleet.",
     "READY-9": "The ssh command that is shown logs in by the agreed key alone, held to the pin, whatever the paths.",
+    "READY-10": "After a move no old address is given, and the next wait looks at the new one at once.",
     "POWER-1": "Stopped means seen stopped; one machine that refuses hides no other.",
     "POWER-2": "A start is sent once; one that is queued is cancelled and reported.",
     "POWER-3": "Recycle loses the container and its pinned host key.",

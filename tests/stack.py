@@ -9,7 +9,7 @@ import itertools
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ class ShortcutProber:
         self.world = world
         self.targets: list[ProbeTarget] = []
         self.reports: list[ProbeReport] = []
-        """Answers to give first, oldest first; then the truth."""
+        """Answers to give first, oldest first, at the machine's address if they have one; then the truth."""
         self.forgotten: list[int] = []
 
     @property
@@ -79,7 +79,9 @@ class ShortcutProber:
         """Log in with the key that the machine has, or not."""
         self.targets.append(target)
         if self.reports:
-            return self.reports.pop(0)
+            report = self.reports.pop(0)
+            host, port = target.addresses[0]
+            return report if report.host is None else replace(report, host=host, port=port)
         machine = self.world.instances.get(target.instance_id)
         if machine is None or machine.actual != "running":
             return ProbeReport("none", reason="refused", detail="nothing listens")

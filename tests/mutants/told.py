@@ -20,6 +20,8 @@ _LESS: Final = "tests/tools/test_without_a_list.py"
 _DISK: Final = "tests/tools/test_full_disk.py"
 _OTHERS: Final = "tests/tools/test_other_accounts.py"
 _UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
+_STATUS: Final = "server/vastai_workflow/steps/status.py"
+_WHERE: Final = "tests/tools/test_where.py"
 _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
@@ -37,6 +39,27 @@ MUTANTS: Final = (
         "    return f'\"{escaped}\"'\n",
         "    return escaped\n",
         ("tests/steps/test_inventory.py::test_a_line_of_ssh_config_holds_one_keyword_and_one_value",),
+    ),
+    Mutant(
+        "a command to log in is given for a refused address",
+        _STATUS,
+        " or window.reason == _BAD or ",
+        " or ",
+        (f"{_WHERE}::test_no_command_to_log_in_is_given_for_an_address_that_is_refused",),
+    ),
+    Mutant(
+        "the old address of a machine that moved is told",
+        _STATUS,
+        "    if has_moved := login.moved(window, instance) and readiness in _SEEN:\n",
+        "    if has_moved := False:\n",
+        (f"{_WHERE}::test_after_a_move_that_nobody_here_caused_no_old_address_is_given_and_a_wait_finds_the_new_one",),
+    ),
+    Mutant(
+        "a machine that moved is not looked at for a minute",
+        "server/vastai_workflow/steps/probing.py",
+        "(_worth_it(window, started) or moved(window, instance))",
+        "_worth_it(window, started)",
+        (f"{_WHERE}::test_after_a_move_that_nobody_here_caused_no_old_address_is_given_and_a_wait_finds_the_new_one",),
     ),
     Mutant(
         "a refusal repeats a private key",

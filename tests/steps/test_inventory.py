@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.relisted import Relisted
 from tests.skill.rendered import PROJECT
 from tests.stack import ShortcutProber, Stack, stack
 from vastai_workflow.domain.errors import Refusal
@@ -104,16 +105,18 @@ async def test_a_path_that_another_program_would_read_more_in_is_refused(folder:
 
 
 @pytest.mark.requirement("REPORT-4")
-@pytest.mark.parametrize("host", ["-oProxyCommand=id", "a b", 'a"b', "a\nProxyCommand id", "{{ x }}", "", "é"])
+@pytest.mark.parametrize("host", ["-oProxyCommand=id", "a b", 'a"b', "a\nProxyCommand id", "{{ x }}", "é"])
 async def test_a_machine_whose_address_is_none_is_left_out(host: str) -> None:
-    async with stack() as s:
-        workflow_id, [machine] = await s.rented()
+    market = Relisted()
+    async with stack(transport_to=market.transport) as s:
+        workflow_id, _ = await s.rented()
+        market.at(host, 22)
         s.clock.advance(100)
         s.prober.reports = [ProbeReport("gpu_ok", host, 22, host_key_fingerprint="SHA256:host")]
-        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300)
-        _, [good] = await s.ready()
-        answer = await s.call("export_inventory", format="ssh_config")
-        assert (answer["included"], answer["left_out"]) == ([good], [machine])
+        [row] = (await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300))["instances"]
+        assert row["ssh"] is None
+        refusal = await s.refusal("export_inventory", format="ssh_config")
+        assert "no machine of this server" in refusal["message"]
 
 
 @pytest.mark.requirement("REPORT-3")

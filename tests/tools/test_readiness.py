@@ -326,7 +326,7 @@ class FarAway(ShortcutProber):
         self.targets.append(target)
         if timeout_s < 3:
             return ProbeReport("none", reason="timeout", detail="it did not answer in time")
-        return ProbeReport("ssh_ok", "host", 22, reason="nvidia_smi_missing", detail="there is none")
+        return ProbeReport("ssh_ok", *target.addresses[0], reason="nvidia_smi_missing", detail="there is none")
 
 
 @pytest.mark.requirement("READY-1")

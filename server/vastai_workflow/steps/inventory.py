@@ -20,8 +20,6 @@ from vastai_workflow.steps.status import Report, instance_status
 POOL: Final = "vast"
 """The name of the group, cluster, pool or fleet."""
 
-_ADDRESS: Final = re.compile(r"[0-9A-Za-z:][0-9A-Za-z.:-]{0,252}")
-_MAX_PORT: Final = 65_535
 _PATH: Final = re.compile(r"[\w /.,:@+=~()-]+")
 """Without what OpenSSH, shells, Ansible's templates or YAML give a meaning: quotes, backslash, $, %, braces, breaks."""
 
@@ -82,8 +80,7 @@ async def export_inventory(
 
 def _answers(report: Report) -> bool:
     """Rented here, up, and its SSH was seen to answer (with a key whose private half is elsewhere: its port)."""
-    address = _ADDRESS.fullmatch(report.host or "") and 1 <= (report.port or 0) <= _MAX_PORT
-    return report.order is not None and bool(address) and (report.ready or report.readiness == "ssh_ok")
+    return report.order is not None and report.host is not None and (report.ready or report.readiness == "ssh_ok")
 
 
 def _host(deps: Deps, report: Report) -> Host:

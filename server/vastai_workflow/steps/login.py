@@ -1,4 +1,4 @@
-"""A login as words for OpenSSH: the command that a person runs, and paths as values of ssh_config.
+"""A login: where it goes, and as words for OpenSSH: the command that a person runs, paths as values of ssh_config.
 
 OpenSSH splits the value of an option at spaces, also on the command line, and reads quotes, `%` and comments in it.
 """
@@ -7,9 +7,36 @@ import re
 import shlex
 from typing import Final
 
+from vastai_workflow.domain.market import Instance
+from vastai_workflow.steps.ports import Window
+
 USER: Final = "root"
 
+_ADDRESS: Final = re.compile(r"[0-9A-Za-z:][0-9A-Za-z.:-]{0,252}")
+_MAX_PORT: Final = 65_535
 _PLAIN: Final = re.compile(r"[\w/.,:@+=~()-]+")
+
+
+def addresses(instance: Instance) -> tuple[tuple[str, int], ...]:
+    """Where SSH may answer: direct, the proxy, and the proxy's next port for jupyter (as the official CLI does)."""
+    found: list[tuple[str, int]] = []
+    if instance.public_ip and instance.direct_ssh_port:
+        found.append((instance.public_ip, instance.direct_ssh_port))
+    if instance.ssh_host and instance.ssh_port:
+        jupyter = "jupyter" in instance.runtype
+        found += [(instance.ssh_host, instance.ssh_port + (1 if jupyter else 0))]
+    return tuple(found)
+
+
+def moved(window: Window, instance: Instance) -> bool:
+    """Whether the list shows other addresses than that of the last look: hosts restart without our doing."""
+    listed = [(host.strip(), port) for host, port in addresses(instance)]
+    return window.host is not None and bool(listed) and (window.host, window.port) not in listed
+
+
+def is_address(host: str | None, port: int | None) -> bool:
+    """Whether it can be nothing but an address and its port, to whatever program."""
+    return bool(_ADDRESS.fullmatch(host or "")) and 1 <= (port or 0) <= _MAX_PORT
 
 
 def command(instance_id: int, host: str, port: int, *, key_path: str | None, known_hosts: str | None) -> str:

@@ -17,6 +17,7 @@ from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import ChosenKey
 from vastai_workflow.steps.accounts import Opened
 from vastai_workflow.steps.deps import Deps
+from vastai_workflow.steps.login import addresses, moved
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S, is_replaced
 from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN
@@ -108,7 +109,7 @@ class Probes:
             order.key_to_give is None
             or state.state is not State.RUNNING
             or state.fatal
-            or not _worth_it(window, started)
+            or not (_worth_it(window, started) or moved(window, instance))
         ):
             return None
         if self._deadline - started < _ENOUGH_S and window.probed_at >= self._began:
@@ -150,17 +151,6 @@ def target_of(order: Order, key: ChosenKey, instance: Instance, *, local_market:
         local_market=local_market,
         host_key=order.host_key or None,
     )
-
-
-def addresses(instance: Instance) -> tuple[tuple[str, int], ...]:
-    """Where SSH may answer: direct, the proxy, and the proxy's next port for jupyter (as the official CLI does)."""
-    found: list[tuple[str, int]] = []
-    if instance.public_ip and instance.direct_ssh_port:
-        found.append((instance.public_ip, instance.direct_ssh_port))
-    if instance.ssh_host and instance.ssh_port:
-        jupyter = "jupyter" in instance.runtype
-        found += [(instance.ssh_host, instance.ssh_port + (1 if jupyter else 0))]
-    return tuple(found)
 
 
 def _after(window: Window, report: ProbeReport, spent_s: float, now: float) -> Window:

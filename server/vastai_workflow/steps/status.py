@@ -28,6 +28,9 @@ DETAIL_CAP: Final = 300
 
 _NO_KEY: Final = "no_private_key"
 _TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
+_MOVED: Final = "moved: it has another address since it was seen; call wait_until_ready"
+_SEEN: Final = frozenset({"running", "port_open", "ssh_ok", "gpu_ok"})
+_BAD: Final = "bad_address"
 _CHANGED: Final = "host_key_changed"
 
 
@@ -35,6 +38,7 @@ _CHANGED: Final = "host_key_changed"
 class Report:
     """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone.
 
+    `host` is None where there is none to log in at: not seen, refused, a stranger's by now, or left.
     `untested`: no login is to be tried: it has the key and no private half is here, or its key was taken away.
     `host_key`: the fingerprint of its host key at the first login.
     """
@@ -120,7 +124,10 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     keyless = order is not None and order.ssh_key_removed and seen.state is State.RUNNING and seen.fatal is None
     if keyless:
         readiness, reason = "running", _TAKEN_AWAY
-    stranger = window.reason == _CHANGED and readiness == "failed"  # its address is no place to log in
+    if has_moved := login.moved(window, instance) and readiness in _SEEN:
+        readiness, reason = "running", _MOVED
+    away = has_moved or window.reason == _BAD or (window.reason == _CHANGED and readiness == "failed")
+    reached = not away and login.is_address(window.host, window.port)
     host_key = None if order is None else order.host_key or None
     key = None if order is None else order.ssh_key
     return Report(
@@ -131,8 +138,8 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         price=instance.price,
         burn=burn_rate(instance, gpu_billed=seen.state in BILLS_GPU),
         cost=cost,
-        host=None if stranger else window.host,
-        port=None if stranger else window.port,
+        host=window.host if reached else None,
+        port=window.port if reached else None,
         key_path=None if key is None else key.private_key_path,
         known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
         host_key=host_key,
