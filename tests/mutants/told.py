@@ -22,6 +22,7 @@ _OTHERS: Final = "tests/tools/test_other_accounts.py"
 _UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
 _STATUS: Final = "server/vastai_workflow/steps/status.py"
 _WHERE: Final = "tests/tools/test_where.py"
+_AGAIN: Final = "tests/tools/test_keys_again.py"
 _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
@@ -60,6 +61,13 @@ MUTANTS: Final = (
         "(_worth_it(window, started) or moved(window, instance))",
         "_worth_it(window, started)",
         (f"{_WHERE}::test_after_a_move_that_nobody_here_caused_no_old_address_is_given_and_a_wait_finds_the_new_one",),
+    ),
+    Mutant(
+        "a key that was taken from the account comes back by an earlier yes",
+        "server/vastai_workflow/steps/create.py",
+        "    await _refuse_taken_key(run, plan)\n",
+        "",
+        (f"{_AGAIN}::test_a_key_that_was_taken_from_the_account_does_not_come_back_by_an_earlier_yes",),
     ),
     Mutant(
         "a refusal repeats a private key",

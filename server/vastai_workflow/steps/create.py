@@ -20,7 +20,7 @@ from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import in_words, with_orders
 from vastai_workflow.steps.fleets import release_short_fleets
-from vastai_workflow.steps.keys import ensure_account_key
+from vastai_workflow.steps.keys import ensure_account_key, refuse_taken_key
 from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import not_held, search, under
 from vastai_workflow.steps.untold import keep, take
@@ -88,6 +88,7 @@ async def _rent(
     deadline = deps.clock.now() + CALL_BUDGET_S
     run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, (), progress, notes)
     await look_again(run)
+    await _refuse_taken_key(run, plan)
     if not await _own_orders(deps, workflow, plan):
         await _admit(run, workflow, plan)
     run.notes.extend(await _agreed_key_on_account(run, plan))
@@ -134,6 +135,16 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
         raise await _explained(run, workflow, spent)
     orders = [_order(run, workflow, plan, confirmation, offer) for offer in chosen[:free]]
     await run.deps.store.add_orders(orders)
+
+
+async def _refuse_taken_key(run: Run, plan: Plan) -> None:
+    """By the yes of what is still planned, or else the newest."""
+    workflow = await owned(run.deps, run.caller, run.workflow_id)
+    planned = await run.deps.store.orders(workflow_id=run.workflow_id, states=(OrderState.PLANNED,))
+    ids = {order.confirmation_id for order in planned if order.plan_id == plan.plan_id}
+    yes = next((one for one in workflow.confirmations if one.confirmation_id in ids), newest_rent(workflow))
+    if yes is not None:
+        await refuse_taken_key(run.deps, run.caller, run.workflow_id, yes)
 
 
 async def _agreed_key_on_account(run: Run, plan: Plan) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vastai_workflow.domain.errors import ProviderError, call
+from vastai_workflow.domain.errors import ProviderError, Refusal, call
 from vastai_workflow.domain.ledger import OrderFacts
-from vastai_workflow.domain.workflow import ChosenKey, Purpose, Workflow
+from vastai_workflow.domain.workflow import ChosenKey, Confirmation, Purpose, Workflow
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ports import Keys, LocalKey, Market
@@ -37,6 +37,26 @@ async def ensure_account_key(market: Market, keys: Keys, key: ChosenKey) -> tupl
             raise
         return (f"the key was not added to the account ({error.code}); the machine gets it itself",)
     return ()
+
+
+async def refuse_taken_key(deps: Deps, caller: Caller, workflow_id: str, yes: Confirmation) -> None:
+    """Raise a Refusal if the key of a yes to rent was taken from the account since: the later word counts."""
+    if yes.ssh_key is None:
+        return
+    others = [other for workflow in await deps.store.workflows(caller.owner) for other in workflow.confirmations]
+    if any(_takes(other, yes, yes.ssh_key.fingerprint) for other in others):
+        raise Refusal(
+            "confirmation_expired",
+            f"the SSH key {yes.ssh_key.fingerprint} was taken from the account after this yes",
+            next_step="ask the user whether it shall come back, or name another: propose_fields, confirm_fields",
+            next_call=call("propose_fields", workflow_id=workflow_id),
+        )
+
+
+def _takes(other: Confirmation, yes: Confirmation, fingerprint: str) -> bool:
+    """Whether it is a yes, used since the other one, to take the key from the account."""
+    from_account = other.purpose is Purpose.DETACH and not other.instance_ids and other.account_id == yes.account_id
+    return from_account and other.detail == fingerprint and (other.spent_at or 0) >= yes.at
 
 
 async def ensure_instance_key(market: Market, keys: Keys, instance_id: int, public_key: str) -> bool:
