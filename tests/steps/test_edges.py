@@ -18,7 +18,7 @@ from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.steps.create import create_instances
 from vastai_workflow.steps.ending import end_order
 from vastai_workflow.steps.inventory import export_inventory
-from vastai_workflow.steps.probing import addresses
+from vastai_workflow.steps.login import addresses
 from vastai_workflow.vast.key_sources import VastMarkets
 
 

@@ -12,7 +12,7 @@ from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Confirmation, Workflow
 from vastai_workflow.steps.fleet_view import ActiveInstance, whose_words
 from vastai_workflow.steps.fleets import FleetOutcome
-from vastai_workflow.steps.inventory import USER
+from vastai_workflow.steps.login import USER
 from vastai_workflow.steps.status import Report
 from vastai_workflow.tools import results
 
