@@ -60,6 +60,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "APPROVE-3": "The approval page lets in one browser by a secret that only a terminal showed, and no other page.",
     "POLICY-1": "human takes only a person's yes, relayed an agent's report, auto the one where the client can ask.",
     "POLICY-2": "Each machine is on record with whose yes it was, which way it came, and when.",
+    "KEYS-1": "Attaching a key to several machines is bounded, and told machine by machine.",
     "UNKEY-1": "The agreed SSH key goes from a machine of ours at once, every copy of it, compared by its blob.",
     "UNKEY-2": "A key that was taken away comes back by a yes of its own, and by no wait.",
     "UNKEY-3": "Another key on our machine, and any key on a machine not rented here, takes a yes to its fingerprint.",

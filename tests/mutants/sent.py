@@ -155,8 +155,8 @@ MUTANTS: Final = (
     Mutant(
         "no ledger is looked at before the gate",
         _CREATE,
-        "    await look_again(run)\n    if not await _own_orders",
-        "    run.instances = await opened.market.instances()\n    if not await _own_orders",
+        "    await look_again(run)\n    await _refuse_taken_key",
+        "    run.instances = await opened.market.instances()\n    await _refuse_taken_key",
         (f"{_C}::test_an_order_of_a_lost_process_is_settled_before_anything_more_is_rented",),
     ),
     Mutant(

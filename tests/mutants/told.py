@@ -70,6 +70,20 @@ MUTANTS: Final = (
         (f"{_AGAIN}::test_a_key_that_was_taken_from_the_account_does_not_come_back_by_an_earlier_yes",),
     ),
     Mutant(
+        "attaching a key is not bounded",
+        "server/vastai_workflow/steps/keys.py",
+        "    if deps.clock.now() >= deadline:\n",
+        "    if False:\n",
+        (f"{_AGAIN}::test_attaching_to_a_large_fleet_ends_in_time_and_says_where_it_stopped",),
+    ),
+    Mutant(
+        "one machine that refuses a key hides the others",
+        "server/vastai_workflow/steps/keys.py",
+        "        if len(machines.ids) == 1:\n",
+        "        if machines.ids:\n",
+        (f"{_AGAIN}::test_a_machine_that_refuses_a_key_hides_no_other_and_is_told_with_its_reason",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',

@@ -2,8 +2,11 @@
 
 import pytest
 
-from tests.stack import ERAS, PUBLIC_KEY, Era, Stack, stack
-from tests.tools.acts import follow, planned
+from tests.stack import ERAS, PUBLIC_KEY, Era, Stack, stack, text_of
+from tests.tools.acts import arm, follow, planned
+from vastai_workflow.steps.ending import CALL_BUDGET_S
+
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnotherKeyThatNobodyHasSeenBeforeNowxxxxx bob@elsewhere"
 
 both_eras = pytest.mark.parametrize("era", ERAS)
 
@@ -32,3 +35,41 @@ async def test_a_key_that_was_taken_from_the_account_does_not_come_back_by_an_ea
         made = await s.call("create_instances", workflow_id=again["workflow_id"], plan_id=plan["plan_id"])
         assert [order["state"] for order in made["orders"]] == ["rented"]
         assert blobs_on_account(s) == {PUBLIC_KEY.split()[1]}
+
+
+def have(s: Stack, public_key: str) -> list[int]:
+    blob = public_key.split()[1]
+    machines = s.world.instances.items()
+    return [i for i, machine in machines if any(blob in key.public_key for key in machine.ssh_keys.values())]
+
+
+@both_eras
+@pytest.mark.requirement("KEYS-1")
+async def test_a_machine_that_refuses_a_key_hides_no_other_and_is_told_with_its_reason(era: Era) -> None:
+    async with stack(era=era) as s:
+        _, ids = await s.ready(count=3, fleet="best_effort")
+        wanted = {"instance_ids": ids, "public_key": OTHER}
+        await follow(s, await s.refusal("attach_ssh_key", **wanted))
+        arm(s, "refuse", operation="attach", nth=2, code="scope_missing", status=403)
+        result = await s.client.call_tool("attach_ssh_key", wanted)
+        assert result.structured_content is not None
+        rows = result.structured_content["keys"]
+        assert [(row["added"], row["reason"] is None) for row in rows] == [(True, True), (False, False), (True, True)]
+        assert have(s, OTHER) == [ids[0], ids[2]]
+        assert f"again for {ids[1]};" in text_of(result)
+        await follow(s, await s.refusal("attach_ssh_key", instance_ids=[ids[1]], public_key=OTHER))
+        await s.call("attach_ssh_key", instance_ids=[ids[1]], public_key=OTHER)
+        assert have(s, OTHER) == ids
+
+
+@pytest.mark.requirement("KEYS-1")
+async def test_attaching_to_a_large_fleet_ends_in_time_and_says_where_it_stopped() -> None:
+    async with stack(offers=200) as s:
+        _, ids = await s.ready(count=10, fleet="best_effort")
+        wanted = {"instance_ids": ids, "public_key": OTHER}
+        await follow(s, await s.refusal("attach_ssh_key", **wanted))
+        arm(s, "delay", operation="attach", times=99, seconds=CALL_BUDGET_S / 3)
+        rows = (await s.call("attach_ssh_key", **wanted))["keys"]
+        left = [row["instance_id"] for row in rows if row["reason"] == "nothing was sent, out of time"]
+        assert left
+        assert have(s, OTHER) == [i for i in ids if i not in left]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Refusal, call
 from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.workflow import ChosenKey, Confirmation, Purpose, Workflow
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
+from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.ports import Keys, LocalKey, Market
 from vastai_workflow.steps.purposes import Intent, spend
 from vastai_workflow.steps.readiness_window import reset_window
@@ -17,13 +19,17 @@ _NOT_FATAL = frozenset({"team_ssh_keys_not_supported", "scope_missing"})
 """Without the account's copy the instance still gets its own."""
 
 
+_OUT_OF_TIME: Final = "nothing was sent, out of time"
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What became of one machine's key."""
+    """What became of one machine's key; `reason`: why it is not known to be there."""
 
     instance_id: int
     fingerprint: str
     added: bool
+    reason: str | None = None
 
 
 async def ensure_account_key(market: Market, keys: Keys, key: ChosenKey) -> tuple[str, ...]:
@@ -71,7 +77,10 @@ async def ensure_instance_key(market: Market, keys: Keys, instance_id: int, publ
 async def attach_ssh_key(
     deps: Deps, caller: Caller, instance_ids: Sequence[int], public_key: str | None, workflow_id: str | None
 ) -> tuple[Attached, ...]:
-    """Attach a key: the agreed one freely to our own machines, another one only with a yes to its fingerprint."""
+    """Attach a key: the agreed one freely to our own machines, another one only with a yes to its fingerprint.
+
+    Bounded per call. One machine that refuses hides no other; the error of a single one is raised.
+    """
     require_writes(deps)
     machines = await chosen_machines(deps, caller, instance_ids, workflow_id)
     ids, opened = machines.ids, machines.opened
@@ -81,13 +90,24 @@ async def attach_ssh_key(
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
         again = call("attach_ssh_key", instance_ids=list(instance_ids), public_key=public_key, workflow_id=workflow_id)
         await spend(deps, caller, opened, Intent(Purpose.ATTACH, ids, question, again, detail=chosen.fingerprint))
-    done: list[Attached] = []
-    for instance_id in ids:
-        added = await ensure_instance_key(opened.market, deps.keys, instance_id, chosen.public_key)
-        await _note_back(deps, machines, instance_id, chosen)
-        await reset_window(deps, instance_id)
-        done.append(Attached(instance_id, chosen.fingerprint, added))
-    return tuple(done)
+    deadline = deps.clock.now() + CALL_BUDGET_S
+    return tuple([await _attached(deps, machines, instance_id, chosen, deadline) for instance_id in ids])
+
+
+async def _attached(
+    deps: Deps, machines: Chosen, instance_id: int, key: LocalKey | ChosenKey, deadline: float
+) -> Attached:
+    if deps.clock.now() >= deadline:
+        return Attached(instance_id, key.fingerprint, added=False, reason=_OUT_OF_TIME)
+    try:
+        added = await ensure_instance_key(machines.opened.market, deps.keys, instance_id, key.public_key)
+    except ProviderError as error:
+        if len(machines.ids) == 1:
+            raise
+        return Attached(instance_id, key.fingerprint, added=False, reason=f"{error.message} ({error.code})")
+    await _note_back(deps, machines, instance_id, key)
+    await reset_window(deps, instance_id)
+    return Attached(instance_id, key.fingerprint, added)
 
 
 def _agreed_keys(chosen: Chosen) -> dict[int, ChosenKey]:

@@ -58,9 +58,23 @@ async def attach_ssh_key(
 ) -> Annotated[CallToolResult, results.Attached]:
     """Let an SSH public key log in. Another key than the agreed one needs a yes of its own."""
     done = await keys.attach_ssh_key(await deps_of(ctx), caller_of(ctx), instance_ids, public_key, workflow_id)
-    rows = [results.KeyRow(instance_id=d.instance_id, fingerprint=d.fingerprint, added=d.added) for d in done]
-    lines = [f"{row.instance_id}: {row.fingerprint} {'attached' if row.added else 'was there already'}" for row in rows]
+    rows = [
+        results.KeyRow(instance_id=d.instance_id, fingerprint=d.fingerprint, added=d.added, reason=d.reason)
+        for d in done
+    ]
+    lines = [f"{row.instance_id}: {row.fingerprint} {_attached_words(row)}" for row in rows]
+    left = [row.instance_id for row in rows if row.reason is not None]
+    if left:
+        lines.append(
+            f"Call attach_ssh_key again for {', '.join(map(str, left))}; another key than the agreed one asks."
+        )
     return answer("\n".join(lines), results.Attached(keys=rows))
+
+
+def _attached_words(row: results.KeyRow) -> str:
+    if row.reason is not None:
+        return f"not known to be there: {row.reason}"
+    return "attached" if row.added else "was there already"
 
 
 async def remove_ssh_key(

@@ -201,6 +201,7 @@ class KeyRow(Result):
     instance_id: int
     fingerprint: str
     added: bool
+    reason: str | None
 
 
 class Attached(Result):
