@@ -107,7 +107,7 @@ MUTANTS: Final = (
     Mutant(
         "an earlier yes outlives a no",
         _POLICY,
-        "        if (item.purpose, item.digest) == (question.about, question.digest)",
+        "        if (item.purpose, item.digest) == (no.about, no.digest) and item.open_at(now)",
         "        if False",
         (f"{_ASKED}::test_a_no_ends_an_earlier_yes_to_the_very_same",),
     ),
@@ -153,8 +153,8 @@ MUTANTS: Final = (
     Mutant(
         "a call that was cut short leaves no trace",
         _CLIENT,
-        "            await asking.note_no(deps, asked.told.workflow_id, question, said=False)\n",
-        "            pass\n",
+        "await asking.note_no(deps, asked.told.workflow_id, question, caller_of(ctx).unanswered, said=False)",
+        "pass",
         (f"{_ANSWERS}::test_a_call_that_is_cut_short_while_the_person_is_asked_confirms_nothing",),
     ),
     Mutant(
@@ -181,7 +181,7 @@ MUTANTS: Final = (
     Mutant(
         "a terminal's no is forgotten",
         _APPROVING,
-        "    await note_no(deps, workflow.workflow_id, question, said=True)\n",
+        "    await note_no(deps, workflow.workflow_id, question, by, said=True)\n",
         "",
         (f"{_APPROVE}::test_nothing_and_no_decline_and_then_no_agent_says_yes",),
     ),

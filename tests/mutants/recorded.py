@@ -20,6 +20,27 @@ MUTANTS: Final = (
         (f"{_BY_STORE}::test_a_yes_is_on_the_trail_with_the_change_that_gave_widened_or_spent_it",),
     ),
     Mutant(
+        "whoever agreed to rent acknowledged what came later",
+        _AUDIT,
+        '"by": now.kept_by or now.by',
+        '"by": now.by',
+        (f"{_BY_TOOLS}::test_what_an_agent_relayed_is_not_on_the_trail_as_a_persons_word",),
+    ),
+    Mutant(
+        "a yes that was taken back leaves no trace",
+        _AUDIT,
+        "    if now.withdrawn_by and not before.withdrawn_by:",
+        "    if False:",
+        (f"{_BY_TOOLS}::test_each_no_and_each_yes_that_it_takes_back_is_on_the_trail_with_who_said_it",),
+    ),
+    Mutant(
+        "only the first no is on record",
+        _AUDIT,
+        "no == before.last_no",
+        "before.last_no is not None",
+        (f"{_BY_TOOLS}::test_each_no_and_each_yes_that_it_takes_back_is_on_the_trail_with_who_said_it",),
+    ),
+    Mutant(
         "a refusal leaves no trace",
         _SERVER,
         "        await trail.record(deps, [event])\n",

@@ -11,7 +11,7 @@ from tests.store.values import SteppedClock, a_workflow, an_order
 from vastai_workflow.domain.audit import AuditEvent, Kind
 from vastai_workflow.domain.errors import LocalError, Refusal
 from vastai_workflow.domain.ledger import OrderFacts, OrderState
-from vastai_workflow.domain.workflow import Confirmation, FieldState, Purpose, Workflow
+from vastai_workflow.domain.workflow import Confirmation, FieldState, No, Purpose, Workflow
 from vastai_workflow.store.database import Database
 from vastai_workflow.store.folder import LEDGER
 from vastai_workflow.store.schema import VERSION
@@ -85,12 +85,15 @@ async def test_a_yes_to_a_key_source_alone_is_on_the_trail_with_its_place_and_by
 
 
 @pytest.mark.requirement("AUDIT-1")
-async def test_a_no_is_on_the_trail_once_for_each_question(store: SqliteStore) -> None:
-    await store.change_workflow("w1", lambda w: w.with_(declined=("d" * 16,)))
-    await store.change_workflow("w1", lambda w: w.with_(declined=("d" * 16, "key file:/home/ada/key")))
-    rent, key = await store.trail()
-    assert (rent.kind, rent.by, rent.digest, rent.what) == (Kind.DECLINED, "you, when asked", "d" * 16, "")
-    assert (key.kind, key.digest, key.what) == (Kind.DECLINED, "", "key file:/home/ada/key")
+async def test_each_no_is_on_the_trail_once_with_who_said_it(store: SqliteStore) -> None:
+    rent = No(by="ada", about=Purpose.RENT, digest="d" * 16, marks=("d" * 16,), instance_ids=(), code="a", said=True)
+    source = {"about": "key", "digest": "e" * 16, "marks": ("key file:/home/ada/key",), "code": "b", "said": False}
+    for no in (rent, rent, rent.model_copy(update=source), None):
+        await store.change_workflow("w1", lambda w, no=no: w.with_(last_no=no or w.last_no, digest="seen"))
+    first, second = await store.trail()
+    assert (first.kind, first.by, first.digest, first.what) == (Kind.DECLINED, "ada", "d" * 16, "")
+    assert (second.kind, second.purpose, second.digest) == (Kind.DECLINED, "key", "e" * 16)
+    assert second.what == "key file:/home/ada/key, no answer"
 
 
 @pytest.mark.requirement("AUDIT-1")

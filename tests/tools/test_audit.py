@@ -8,7 +8,7 @@ from tests.stack import ERAS, Era, Stack, stack
 from tests.tools.acts import arm, follow, planned, stranger
 from tests.tools.person import Person
 from vastai_workflow.cli.approve import approve
-from vastai_workflow.domain.audit import THE_USER, THIS_SERVER, AuditEvent, Kind
+from vastai_workflow.domain.audit import THIS_SERVER, AuditEvent, Kind
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.store.sqlite import SqliteStore
@@ -61,11 +61,56 @@ async def test_a_persons_own_yes_and_no_are_told_from_a_relayed_one(era: Era) ->
         assert (await s.client.call_tool(confirm["tool"], confirm["arguments"])).is_error
         await follow(s, proposal)
         declined, refused, confirmed = await s.deps.store.trail(proposal["workflow_id"])
-        assert (declined.kind, declined.by, declined.digest) == (Kind.DECLINED, THE_USER, proposal["digest"])
+        assert (declined.kind, declined.by, declined.digest) == (Kind.DECLINED, "you, asked by mcp", proposal["digest"])
         assert declined.purpose == "rent"
         assert (refused.kind, refused.code) == (Kind.REFUSED, "declined")
         assert (confirmed.kind, confirmed.by) == (Kind.CONFIRMED, "you, asked by mcp")
         assert confirmed.digest == proposal["digest"]
+
+
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_an_agent_relayed_is_not_on_the_trail_as_a_persons_word(era: Era) -> None:
+    async with stack(era=era, person=Person()) as s:
+        arguments = await planned(s)
+        machine = stranger(s)
+        assert isinstance(s.deps.store, SqliteStore)
+        async with stack(era=era, world=s.world, clock=s.clock, store=s.deps.store) as mute:
+            await follow(mute, await mute.refusal("create_instances", **arguments))
+        [kept] = await of_kind(s, Kind.ACKNOWLEDGED)
+        assert (kept.by, kept.instance_ids) == ("relayed by mcp", (machine,))
+        later = stranger(s)
+        await follow(s, await s.refusal("create_instances", **arguments))
+        [_, kept] = await of_kind(s, Kind.ACKNOWLEDGED)
+        assert (kept.by, kept.instance_ids) == ("you, asked by mcp", (later,))
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_each_no_and_each_yes_that_it_takes_back_is_on_the_trail_with_who_said_it() -> None:
+    async with stack(approval="human") as s:
+        proposal = await s.call("propose_fields")
+        workflow_id = proposal["workflow_id"]
+        for said in ("no", "yes", "no", "no"):
+            await s.call("propose_fields", workflow_id=workflow_id)
+            kept = await s.deps.store.workflow(workflow_id)
+            assert kept is not None
+            question = kept.questions[-1]
+            await approve(
+                s.deps, question.code, lambda _, said=said, value=question.answer: {"yes": value}.get(said, said)
+            )
+        trail = await s.deps.store.trail(workflow_id)
+        assert [event.kind for event in trail] == ["declined", "confirmed", "withdrawn", "declined", "declined"]
+        assert {(event.by, event.digest) for event in trail} == {("you, on the terminal", proposal["digest"])}
+
+
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_form_that_nobody_answered_is_no_persons_no_on_the_trail(era: Era) -> None:
+    async with stack(era=era, person=Person("cancel")) as s:
+        proposal = await s.call("propose_fields")
+        await s.refusal("confirm_fields", **proposal["next_call"]["arguments"])
+        [declined] = await of_kind(s, Kind.DECLINED)
+        assert (declined.by, declined.what) == ("nobody, asked by mcp", "no answer")
 
 
 @pytest.mark.requirement("AUDIT-1")

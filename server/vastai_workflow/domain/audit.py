@@ -16,9 +16,6 @@ from vastai_workflow.domain.workflow import Confirmation, Purpose, Question, Wor
 THIS_SERVER: Final = "this server"
 """Who ends what was not agreed."""
 
-THE_USER: Final = "you, when asked"
-"""Who did not agree to a question."""
-
 _WORD_CAP: Final = 80
 _MESSAGE_CAP: Final = 240
 _MOST_IDS: Final = 64
@@ -35,6 +32,7 @@ class Kind(StrEnum):
     CONFIRMED = "confirmed"
     ACKNOWLEDGED = "acknowledged"
     USED = "used"
+    WITHDRAWN = "withdrawn"
     DECLINED = "declined"
     ORDER = "order"
     DESTROY = "destroy"
@@ -67,7 +65,7 @@ class AuditEvent(BaseModel):
 
 
 def noticed(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEvent, ...]:
-    """What a change of a workflow says of yeses: given, widened by machines that are kept, used up, or declined."""
+    """What a change of a workflow says: yeses given, widened by machines that stay, used up, taken back; and noes."""
     known = {} if before is None else {item.confirmation_id: item for item in before.confirmations}
     yeses = tuple(
         event for item in after.confirmations for event in _of_yes(known.get(item.confirmation_id), item, after, at)
@@ -90,7 +88,18 @@ def _of_yes(before: Confirmation | None, now: Confirmation, workflow: Workflow, 
         yield event.model_copy(update={"instance_ids": now.instance_ids, "what": _agreed(now)})
         before = now.model_copy(update={"spent_at": None})
     if kept := tuple(sorted(set(now.acknowledged) - set(before.acknowledged))):
-        yield event.model_copy(update={"kind": Kind.ACKNOWLEDGED, "instance_ids": kept, "what": "they run on"})
+        yield event.model_copy(
+            update={
+                "kind": Kind.ACKNOWLEDGED,
+                "by": now.kept_by or now.by,
+                "instance_ids": kept,
+                "what": "they run on",
+            }
+        )
+    if now.withdrawn_by and not before.withdrawn_by:
+        yield event.model_copy(
+            update={"kind": Kind.WITHDRAWN, "by": now.withdrawn_by, "instance_ids": now.instance_ids}
+        )
     if now.spent_at is not None and before.spent_at is None:
         yield event.model_copy(
             update={"kind": Kind.USED, "instance_ids": now.instance_ids, "what": clean(now.detail, _WORD_CAP)}
@@ -138,26 +147,22 @@ def _of_fields(before: Workflow | None, after: Workflow, at: float) -> tuple[Aud
     )
 
 
-def _of_no(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEvent, ...]:
-    """The person said no, or nothing; the call that asked is on record with who made it, where one did."""
-    marks = [mark for mark in after.declined if before is not None and mark not in before.declined]
-    if not marks:
-        return ()
-    digest = next(filter(_DIGEST.fullmatch, marks), "")
-    questions = () if before is None else before.questions
-    asked = next((item for item in questions if set(item.marks) & set(marks)), None)
-    return (
-        AuditEvent(
-            at=at,
-            kind=Kind.DECLINED,
-            owner=after.owner,
-            by=THE_USER,
-            workflow_id=after.workflow_id,
-            purpose="" if asked is None else asked.about,
-            digest=digest,
-            instance_ids=() if asked is None else asked.instance_ids,
-            what=", ".join(clean(mark, _MESSAGE_CAP) for mark in marks if mark != digest),
-        ),
+def _of_no(before: Workflow | None, after: Workflow, at: float) -> Iterator[AuditEvent]:
+    """Each no, and each answer that never came."""
+    no = after.last_no
+    if no is None or (before is not None and no == before.last_no):
+        return
+    sticks_to = [clean(mark, _MESSAGE_CAP) for mark in no.marks if mark != no.digest]
+    yield AuditEvent(
+        at=at,
+        kind=Kind.DECLINED,
+        owner=after.owner,
+        by=no.by,
+        workflow_id=after.workflow_id,
+        purpose=no.about,
+        digest=no.digest,
+        instance_ids=no.instance_ids,
+        what=", ".join([*sticks_to, *([] if no.said else ["no answer"])]),
     )
 
 

@@ -53,7 +53,8 @@ class Confirmation(_Value):
     """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call.
 
     A `rent` keeps what was agreed, `values` and `ssh_key`: the create's body is built from these, not from the draft.
-    Any other keeps the call that it is for, `again`.
+    Any other keeps the call that it is for, `again`. `kept_by`: whose word the last of `acknowledged` were;
+    `withdrawn_by`: whose no ended it.
     """
 
     confirmation_id: str
@@ -68,6 +69,8 @@ class Confirmation(_Value):
     instance_ids: tuple[int, ...] = ()
     detail: str = ""
     acknowledged: tuple[int, ...] = ()
+    kept_by: str = ""
+    withdrawn_by: str = ""
     values: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     ssh_key: ChosenKey | None = None
     again: Mapping[str, Any] = Field(default_factory=dict[str, Any])
@@ -152,6 +155,18 @@ def keep_mark(instance_id: int) -> str:
     return f"keep {instance_id}"
 
 
+class No(_Value):
+    """A no to a question; `said` is false where no answer came. `code`, of the next asking, tells noes apart."""
+
+    by: str
+    about: About
+    digest: str
+    marks: tuple[str, ...]
+    instance_ids: tuple[int, ...]
+    code: str
+    said: bool
+
+
 class Shown(_Value):
     """The values behind a digest that was shown, so that a yes to an older one can be told what changed."""
 
@@ -164,6 +179,7 @@ class Workflow(_Value):
     """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`.
 
     `declined`: marks of the questions to which the person said no, or nothing: they take only a person's own yes.
+    `last_no`: the newest of these.
     """
 
     workflow_id: str
@@ -183,6 +199,7 @@ class Workflow(_Value):
     plans: tuple[Plan, ...] = ()
     questions: tuple[Question, ...] = ()
     declined: tuple[str, ...] = ()
+    last_no: No | None = None
     secrets: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
 
     @property

@@ -52,7 +52,7 @@ async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str,
         except Refusal as refusal:
             raise await _noted(deps, refusal, by, workflow, question) from None
         return True
-    await note_no(deps, workflow.workflow_id, question, said=True)
+    await note_no(deps, workflow.workflow_id, question, by, said=True)
     return False
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vastai_workflow.domain.asking import FORMS, code_of, fits
 from vastai_workflow.domain.errors import Refusal, call
-from vastai_workflow.domain.workflow import Purpose, Question, Workflow
+from vastai_workflow.domain.workflow import No, Purpose, Question, Workflow
 from vastai_workflow.steps.deps import Caller, Deps
 
 
@@ -135,20 +135,29 @@ def unfit_answer(what: str) -> Refusal:
     return Refusal("wrong_answer", f"{what}; nothing was confirmed, nothing was spent")
 
 
-async def note_no(deps: Deps, workflow_id: str, question: Question, *, said: bool) -> Workflow:
+async def note_no(deps: Deps, workflow_id: str, question: Question, by: str, *, said: bool) -> Workflow:
     """Keep that the person did not agree: from now on only their own yes counts, to a new asking of the question.
 
     `said`: they said no, which also ends an earlier yes to the very same, in whichever workflow it was given.
     """
     now, nonce = deps.clock.now(), deps.new_id(9)
+    no = No(
+        by=by,
+        about=question.about,
+        digest=question.digest,
+        marks=question.marks,
+        instance_ids=question.instance_ids,
+        code=code_of(nonce, question.about, question.digest),
+        said=said,
+    )
 
     def noted(current: Workflow) -> Workflow:
         declined = (*current.declined, *(mark for mark in question.marks if mark not in current.declined))
-        current = current.with_(declined=declined)
+        current = current.with_(declined=declined, last_no=no)
         if (waiting := current.question(question.code)) is not None:
-            again = waiting.model_copy(update={"code": code_of(nonce, waiting.about, waiting.digest)})
+            again = waiting.model_copy(update={"code": no.code})
             current = current.answered(waiting.code).asking(again)
-        return _without_yes(current, question, now) if said else current
+        return _without_yes(current, no, now) if said else current
 
     kept = await deps.store.change_workflow(workflow_id, noted)
     for other in await deps.store.workflows(kept.owner) if said else ():
@@ -156,15 +165,15 @@ async def note_no(deps: Deps, workflow_id: str, question: Question, *, said: boo
             None if question.about in {"key", "keep"} else other.confirmation(Purpose(question.about), question.digest)
         )
         if other.workflow_id != workflow_id and yes is not None and yes.open_at(now):
-            await deps.store.change_workflow(other.workflow_id, lambda current: _without_yes(current, question, now))
+            await deps.store.change_workflow(other.workflow_id, lambda current: _without_yes(current, no, now))
     return kept
 
 
-def _without_yes(workflow: Workflow, question: Question, now: float) -> Workflow:
+def _without_yes(workflow: Workflow, no: No, now: float) -> Workflow:
     """With an earlier yes to the very same ended."""
     ended = [
-        item.model_copy(update={"expires_at": min(item.expires_at, now)})
-        if (item.purpose, item.digest) == (question.about, question.digest)
+        item.model_copy(update={"expires_at": now, "withdrawn_by": no.by})
+        if (item.purpose, item.digest) == (no.about, no.digest) and item.open_at(now)
         else item
         for item in workflow.confirmations
     ]

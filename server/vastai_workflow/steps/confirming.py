@@ -158,7 +158,7 @@ def _with_yes(deps: Deps, workflow: Workflow, question: Question, by: str) -> Wo
         case "key":
             return _confirmed(workflow, {KEY_FIELD}, by)
         case "keep":
-            return _kept(deps, workflow, question.instance_ids)
+            return _kept(deps, workflow, question.instance_ids, by)
         case Purpose.RENT:
             whole = _confirmed(workflow, workflow.fields, by)
             return whole.agreed(_yes_to_rent(deps, whole, by, ()))
@@ -224,7 +224,7 @@ def _told(deps: Deps, workflow: Workflow, caller: Caller, told: Told) -> Workflo
     current = workflow.confirmation(Purpose.RENT, workflow.digest)
     _check_acknowledged(workflow, told.acknowledge)
     if told.acknowledge and current is not None and current.open_at(now):
-        return _kept(deps, workflow, told.acknowledge)
+        return _kept(deps, workflow, told.acknowledge, caller.relayed)
     if current is not None and current.at >= workflow.shown_at:
         return _told_again(workflow, current, now)
     if unconfirmed(workflow) or fields.still_needed(workflow.values) or workflow.account_id is None:
@@ -266,13 +266,13 @@ def _yes_to_rent(deps: Deps, workflow: Workflow, by: str, acknowledge: Sequence[
     )
 
 
-def _kept(deps: Deps, workflow: Workflow, instance_ids: Sequence[int]) -> Workflow:
+def _kept(deps: Deps, workflow: Workflow, instance_ids: Sequence[int], by: str) -> Workflow:
     """Amends the open yes to rent by machines that were found running since; there is no new yes."""
     rent = workflow.confirmation(Purpose.RENT, workflow.digest)
     if rent is None or not rent.open_at(deps.clock.now()):
         raise _expired(workflow)
     known = tuple(sorted({*rent.acknowledged, *instance_ids}))
-    amended = rent.model_copy(update={"acknowledged": known})
+    amended = rent.model_copy(update={"acknowledged": known, "kept_by": by})
     others = tuple(item for item in workflow.confirmations if item.confirmation_id != rent.confirmation_id)
     return workflow.with_(confirmations=(*others, amended))
 

@@ -53,6 +53,11 @@ class Caller:
     asks: bool = False
 
     @property
+    def unanswered(self) -> str:
+        """Whose no it is when no answer came of their question."""
+        return f"nobody, asked by {self.name}"
+
+    @property
     def relayed(self) -> str:
         """Whose yes it is when the agent reports it."""
         return f"relayed by {self.name}"

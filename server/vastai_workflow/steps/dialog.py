@@ -166,7 +166,11 @@ def _merged(deps: Deps, current: Workflow, completed: Workflow, question: Questi
     """
     others = tuple(item for item in current.questions if item.about not in {"key", "keep", Purpose.RENT})
     kept = completed.with_(
-        confirmations=current.confirmations, plans=current.plans, declined=current.declined, questions=others
+        confirmations=current.confirmations,
+        plans=current.plans,
+        declined=current.declined,
+        last_no=current.last_no,
+        questions=others,
     )
     return kept if question is None else kept.asking(named(deps, current, question, nonce))
 

@@ -76,7 +76,7 @@ async def replied(ctx: Ctx, asked: Annotated[Any, Resolve(meant)]) -> Any:
         return await _asked_now(ctx, deps, question)
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
-            await asking.note_no(deps, asked.told.workflow_id, question, said=False)
+            await asking.note_no(deps, asked.told.workflow_id, question, caller_of(ctx).unanswered, said=False)
         raise
 
 

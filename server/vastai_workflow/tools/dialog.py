@@ -118,7 +118,9 @@ async def confirm_fields(  # noqa: PLR0913 # as above
     if said.action == "unfit":
         raise answers.unfit_answer("the form came back as something else than one typed value")
     if said.action != "accept":
-        workflow = await answers.note_no(deps, workflow_id, question, said=said.action == "decline")
+        no = said.action == "decline"
+        by = caller.asked if no else caller.unanswered
+        workflow = await answers.note_no(deps, workflow_id, question, by, said=no)
         raise answers.no_yes(deps, workflow, question, f"the user was asked: {said.action}")
     workflow = await confirming.agree(deps, workflow_id, question, said.value, caller.asked)
     if question.about == "key":
