@@ -123,6 +123,23 @@ async def test_a_new_key_file_and_then_the_plan_are_approved(era: Era, tmp_path:
         assert (await s.call("confirm_fields", workflow_id=proposal["workflow_id"]))["confirmation"] is not None
 
 
+@pytest.mark.parametrize("name", ["no", "NO", "n"])
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_key_file_with_the_name_of_a_no_is_agreed_to_by_its_name(name: str, tmp_path: Path) -> None:
+    async with stack(approval="human", folder=tmp_path) as s:
+        file = tmp_path / name
+        file.write_text(f"VAST_API_KEY={s.world.api_key}\n")
+        file.chmod(0o600)
+        proposal = await s.call("propose_fields", api_key_source=f"file:{name}")
+        code = command_in(proposal["questions"][0])[1]
+        person = Typist("")
+        assert await approve(s.deps, code, person) == 1
+        assert "\nNothing declines." in person.seen
+        renewed = await s.call("propose_fields", workflow_id=proposal["workflow_id"])
+        assert await approve(s.deps, command_in(renewed["questions"][0])[1], Typist()) == 0
+        assert "Rent 1 machine" in (await follow(s, proposal))["questions"][0]
+
+
 @both_eras
 @pytest.mark.requirement("APPROVE-1")
 async def test_a_later_machine_is_approved_too(era: Era) -> None:

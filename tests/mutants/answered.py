@@ -173,10 +173,24 @@ MUTANTS: Final = (
     ),
     Mutant(
         "nothing typed at the terminal is no no",
-        _APPROVING,
-        'frozenset({"", "n", "no"})',
-        'frozenset({"n", "no"})',
+        "server/vastai_workflow/cli/approve.py",
+        "question, typed or None, BY)",
+        "question, typed, BY)",
         (f"{_APPROVE}::test_nothing_and_no_decline_and_then_no_agent_says_yes",),
+    ),
+    Mutant(
+        "an empty field of the page is the word nothing",
+        _PAGE,
+        'given.get("value", "")',
+        'given.get("value", "nothing")',
+        (f"{_BY_PAGE}::test_an_empty_field_is_never_the_value_that_is_asked_for",),
+    ),
+    Mutant(
+        "a key file named no can't be agreed to",
+        _APPROVING,
+        "(not is_no(typed) or fits(question, typed))",
+        "not is_no(typed)",
+        (f"{_APPROVE}::test_a_key_file_with_the_name_of_a_no_is_agreed_to_by_its_name",),
     ),
     Mutant(
         "a terminal's no is forgotten",

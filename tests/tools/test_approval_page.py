@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from html import unescape
+from pathlib import Path
 
 import httpx
 import pytest
@@ -118,6 +119,24 @@ async def test_another_value_confirms_nothing_and_the_question_stays(value: str)
         assert "nothing was confirmed" in answered.text
         assert form_in(answered.text) == form
         assert await yeses(s) == []
+
+
+@pytest.mark.parametrize("name", ["nothing", "no"])
+@pytest.mark.requirement("APPROVE-3")
+async def test_an_empty_field_is_never_the_value_that_is_asked_for(name: str, tmp_path: Path) -> None:
+    async with stack(approval="human", folder=tmp_path) as s:
+        page = ApprovalPage(s.deps, "local", Door(SECRET, s.deps.new_id), ADDRESS)
+        (tmp_path / name).write_text(s.world.api_key)
+        (tmp_path / name).chmod(0o600)
+        await s.call("propose_fields", api_key_source=f"file:{name}")
+        async with Browser(page) as browser:
+            form = form_in(await browser.enters())
+            assert form["value"] == name
+            without = {field: value for field, value in form.items() if field != "value"}
+            for empty in ({**form, "value": ""}, {**form, "value": "  "}, without):
+                assert (await browser.post("/answer", data=empty)).status_code == 409
+            assert "Declined" in (await browser.post("/answer", data={**form, "say": "no"})).text
+            assert "Agreed" in (await browser.post("/answer", data=form_in((await browser.get("/")).text))).text
 
 
 @pytest.mark.requirement("APPROVE-3")

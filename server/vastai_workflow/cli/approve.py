@@ -60,12 +60,13 @@ async def approve(deps: "Deps", code: str, ask: "Callable[[str], str]") -> int:
     from vastai_workflow.tools.surface import LOCAL_OWNER  # noqa: PLC0415 # with the others
 
     workflow, question = await approving.by_code(deps, LOCAL_OWNER, code, BY)
+    declines = "Nothing" if approving.is_no(question.answer) else "Nothing, or no,"
     typed = ask(
         f"{question.text}\nTo agree, type {FORMS[question.form]}: {question.answer}\n"
-        f"Nothing, or no, declines.\n{FORMS[question.form]}:"
+        f"{declines} declines.\n{FORMS[question.form]}:"
     )
     try:
-        agreed = await approving.answer(deps, workflow, question, typed, BY)
+        agreed = await approving.answer(deps, workflow, question, typed or None, BY)
     except Refusal as refusal:
         if refusal.code != "wrong_answer":
             raise

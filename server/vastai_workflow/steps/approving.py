@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from vastai_workflow.domain.asking import fits
 from vastai_workflow.domain.audit import answer_not_taken
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.workflow import Question, Workflow
@@ -10,7 +11,7 @@ from vastai_workflow.steps.audit import record
 from vastai_workflow.steps.confirming import agree
 from vastai_workflow.steps.deps import Deps
 
-_NO: Final = frozenset({"", "n", "no"})
+_NO: Final = frozenset({"n", "no"})
 
 
 async def waiting(deps: Deps, owner: str) -> tuple[tuple[Workflow, Question], ...]:
@@ -41,12 +42,13 @@ async def by_code(deps: Deps, owner: str, code: str, by: str) -> tuple[Workflow,
     raise refusal
 
 
-async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str, by: str) -> bool:
-    """Whether the person agreed: by the named value; nothing or `no` is a no.
+async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str | None, by: str) -> bool:
+    """Whether the person agreed: by the named value; None, or `no` where that is not the value itself, is a no.
 
-    Another value is neither: Refusal `wrong_answer`. What is refused is on the audit trail, without what was typed.
+    Another value, and an empty one, is neither: Refusal `wrong_answer`. What is refused is on the audit trail, without
+    what was typed.
     """
-    if typed.strip().lower() not in _NO:
+    if typed is not None and (not is_no(typed) or fits(question, typed)):
         try:
             await agree(deps, workflow.workflow_id, question, typed, by)
         except Refusal as refusal:
@@ -54,6 +56,11 @@ async def answer(deps: Deps, workflow: Workflow, question: Question, typed: str,
         return True
     await note_no(deps, workflow.workflow_id, question, by, said=True)
     return False
+
+
+def is_no(typed: str) -> bool:
+    """Whether it is a word that declines."""
+    return typed.strip().lower() in _NO
 
 
 async def _noted(deps: Deps, refusal: Refusal, by: str, workflow: Workflow, question: Question) -> Refusal:

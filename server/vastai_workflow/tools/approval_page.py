@@ -136,7 +136,7 @@ class ApprovalPage:
             return _page(_note("This answer does not come from the page. Open it again.", "bad"), status=403)
         try:
             workflow, question = await approving.by_code(self.deps, self.owner, given.get("code", ""), BY)
-            typed = "no" if given.get("say") == "no" else given.get("value", "").strip() or "nothing"
+            typed = None if given.get("say") == "no" else given.get("value", "")
             agreed = await approving.answer(self.deps, workflow, question, typed, BY)
         except Refusal as refusal:
             return await self._shown(_note(f"{refusal.message[:1].upper()}{refusal.message[1:]}.", "bad"), status=409)
