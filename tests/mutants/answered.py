@@ -214,6 +214,13 @@ MUTANTS: Final = (
         (f"{_BY_PAGE}::test_an_answer_from_elsewhere_is_none",),
     ),
     Mutant(
+        "the page's cookie goes to every server of this machine",
+        _PAGE,
+        'path=f"/{self.door.room}/", httponly',
+        'path="/", httponly',
+        (f"{_BY_PAGE}::test_the_cookie_is_for_this_page_alone",),
+    ),
+    Mutant(
         "the page's secret is good twice",
         _PAGE,
         "if self._inside or self._tries",

@@ -26,10 +26,17 @@ class Browser(httpx.AsyncClient):
 
     def __init__(self, page: ApprovalPage) -> None:
         super().__init__(transport=httpx.ASGITransport(page.app()), base_url=f"http://{ADDRESS}", follow_redirects=True)
+        self.room = "/not-yet/"
 
     async def enters(self, secret: str = SECRET) -> str:
         """The page behind the door."""
-        return (await self.post("/enter", data={"secret": secret}, headers={"origin": f"http://{ADDRESS}"})).text
+        entered = await self.post("/enter", data={"secret": secret}, headers={"origin": f"http://{ADDRESS}"})
+        self.room = entered.url.path if entered.history else self.room
+        return entered.text
+
+    async def answers(self, form: dict[str, str], *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """What the page says to an answer."""
+        return await self.post(f"{self.room}answer", data=form, headers=headers)
 
 
 @asynccontextmanager
@@ -57,7 +64,7 @@ async def test_the_person_sees_the_question_and_agrees_by_its_value() -> None:
         shown = await browser.enters()
         assert "Rent 1 machine (RTX 4090)" in shown
         assert "never above $" in shown
-        answered = await browser.post("/answer", data=form_in(shown))
+        answered = await browser.answers(form_in(shown))
         assert "Agreed: tell your agent to go on." in answered.text
         assert "No question is open." in answered.text
         [given] = await yeses(s)
@@ -76,8 +83,8 @@ async def test_nobody_gets_in_without_the_secret_nor_with_it_a_second_time() -> 
         assert "Rent 1 machine" in await browser.enters()
         assert "not the secret" in await other.enters()
         other.cookies.set("vastai-workflow-approvals", SECRET)
-        assert (await other.get("/")).status_code == 401
-        assert "Rent 1 machine" in (await browser.get("/")).text
+        assert (await other.get(browser.room)).status_code == 401
+        assert "Rent 1 machine" in (await browser.get(browser.room)).text
 
 
 @pytest.mark.requirement("APPROVE-3")
@@ -95,14 +102,14 @@ async def test_an_answer_from_elsewhere_is_none() -> None:
         form = form_in(await browser.enters())
         without_token = {name: value for name, value in form.items() if name != "token"}
         attempts = [
-            (await other.post("/answer", data=form), 403),
-            (await browser.post("/answer", data=without_token), 403),
-            (await browser.post("/answer", data={**form, "token": "0" * 64}), 403),
-            (await browser.post("/answer", data=form, headers={"origin": "http://evil.example"}), 403),
-            (await browser.post("/answer", data=form, headers={"origin": "null"}), 403),
-            (await browser.post("/answer", data=form, headers={"host": "evil.example"}), 421),
-            (await browser.get("/answer", params=form), 405),
-            (await browser.post("/answer", data={**form, "more": "x" * 5000}), 403),
+            (await other.post(f"{browser.room}answer", data=form), 403),
+            (await browser.answers(without_token), 403),
+            (await browser.answers({**form, "token": "0" * 64}), 403),
+            (await browser.answers(form, headers={"origin": "http://evil.example"}), 403),
+            (await browser.answers(form, headers={"origin": "null"}), 403),
+            (await browser.answers(form, headers={"host": "evil.example"}), 421),
+            (await browser.get(f"{browser.room}answer", params=form), 405),
+            (await browser.answers({**form, "more": "x" * 5000}), 403),
         ]
         assert [done.status_code for done, _ in attempts] == [status for _, status in attempts]
         assert await yeses(s) == []
@@ -114,7 +121,7 @@ async def test_another_value_confirms_nothing_and_the_question_stays(value: str)
     async with served() as (s, page), Browser(page) as browser:
         await s.call("propose_fields")
         form = form_in(await browser.enters())
-        answered = await browser.post("/answer", data={**form, "value": value})
+        answered = await browser.answers({**form, "value": value})
         assert answered.status_code == 409
         assert "nothing was confirmed" in answered.text
         assert form_in(answered.text) == form
@@ -134,9 +141,9 @@ async def test_an_empty_field_is_never_the_value_that_is_asked_for(name: str, tm
             assert form["value"] == name
             without = {field: value for field, value in form.items() if field != "value"}
             for empty in ({**form, "value": ""}, {**form, "value": "  "}, without):
-                assert (await browser.post("/answer", data=empty)).status_code == 409
-            assert "Declined" in (await browser.post("/answer", data={**form, "say": "no"})).text
-            assert "Agreed" in (await browser.post("/answer", data=form_in((await browser.get("/")).text))).text
+                assert (await browser.answers(empty)).status_code == 409
+            assert "Declined" in (await browser.answers({**form, "say": "no"})).text
+            assert "Agreed" in (await browser.answers(form_in((await browser.get(browser.room)).text))).text
 
 
 @pytest.mark.requirement("APPROVE-3")
@@ -144,9 +151,9 @@ async def test_a_no_is_one_whatever_was_typed_and_the_code_is_used_up() -> None:
     async with served() as (s, page), Browser(page) as browser:
         proposal = await s.call("propose_fields")
         form = form_in(await browser.enters())
-        declined = await browser.post("/answer", data={**form, "say": "no"})
+        declined = await browser.answers({**form, "say": "no"})
         assert "Declined: nothing was confirmed, nothing was spent." in declined.text
-        late = await browser.post("/answer", data=form)
+        late = await browser.answers(form)
         assert late.status_code == 409
         assert await yeses(s) == []
         noted = [(event.by, event.code) for event in await s.deps.store.trail() if event.kind is Kind.REFUSED]
@@ -162,7 +169,7 @@ async def test_other_peoples_text_is_text_and_nothing_is_loaded_or_run() -> None
         other = stranger(s, label="<script>alert(1)</script>")
         await s.refusal("destroy_instances", instance_ids=[other])
         await browser.enters()
-        shown = await browser.get("/")
+        shown = await browser.get(browser.room)
         assert "&lt;script&gt;" in shown.text
         assert "<script" not in shown.text
         policy = shown.headers["content-security-policy"]
@@ -181,3 +188,10 @@ async def test_the_cookie_is_for_this_page_alone() -> None:
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         assert SECRET not in cookie
+        room = entered.headers["location"]
+        assert f"path={room};" in cookie
+        assert len(room) > len("//") + 8
+        assert "cookie" not in browser.build_request("GET", "http://127.0.0.1:4712/").headers
+        assert "cookie" not in browser.build_request("GET", f"http://{ADDRESS}/").headers
+        assert (await browser.get(room)).status_code == 200
+        assert (await browser.get("/another/", headers={"cookie": cookie.partition(";")[0]})).status_code == 401

@@ -66,11 +66,16 @@ _HEADERS: Final = {
 
 @dataclass(slots=True)
 class Door:
-    """Lets in one browser: the secret is good once, and not after ten wrong ones."""
+    """Lets in one browser: the secret is good once, and not after ten wrong ones.
+
+    `room` is the first part of every address behind it. Browsers send a cookie to each port of a host, so it is of
+    this path alone: what else is served on this machine gets none.
+    """
 
     secret: str
     new_id: Callable[[int], str]
     _tries: int = 0
+    room: str = field(default="", repr=False)
     _inside: str = field(default="", repr=False)
 
     def enter(self, typed: str) -> str | None:
@@ -78,7 +83,7 @@ class Door:
         self._tries += 1
         if self._inside or self._tries > _TRIES or not _same(typed.strip(), self.secret):
             return None
-        self._inside = self.new_id(32)
+        self._inside, self.room = self.new_id(32), self.new_id(16)
         return self._inside
 
     def known(self, cookie: str) -> bool:
@@ -103,11 +108,16 @@ class ApprovalPage:
         """The routes."""
         return Starlette(
             routes=[
-                Route("/", self.questions),
+                Route("/", self.at_the_door),
                 Route("/enter", self.enter, methods=["POST"]),
-                Route("/answer", self.answer, methods=["POST"]),
+                Route("/{room}/", self.questions),
+                Route("/{room}/answer", self.answer, methods=["POST"]),
             ]
         )
+
+    async def at_the_door(self, request: Request) -> Response:
+        """The door, for everybody: a browser that is in has its own address."""
+        return self._strange(request) or _page(_DOOR, status=401)
 
     async def questions(self, request: Request) -> Response:
         """Every open question with its form; the door for a browser that is not in."""
@@ -123,8 +133,8 @@ class ApprovalPage:
         if cookie is None:
             wrong = "That is not the secret, or it was used already. Look at the terminal, or start the command again."
             return _page(_note(wrong, "bad") + _DOOR, status=403)
-        inside = RedirectResponse("/", status_code=303, headers=_HEADERS)
-        inside.set_cookie(_COOKIE, cookie, httponly=True, samesite="strict")
+        inside = RedirectResponse(f"/{self.door.room}/", status_code=303, headers=_HEADERS)
+        inside.set_cookie(_COOKIE, cookie, path=f"/{self.door.room}/", httponly=True, samesite="strict")
         return inside
 
     async def answer(self, request: Request) -> Response:
@@ -154,7 +164,8 @@ class ApprovalPage:
         return None
 
     def _inside(self, request: Request) -> bool:
-        return self.door.known(request.cookies.get(_COOKIE, ""))
+        here = _same(request.path_params["room"], self.door.room)
+        return here and self.door.known(request.cookies.get(_COOKIE, ""))
 
     async def _shown(self, note: str, *, status: int = 200) -> Response:
         waiting = await approving.waiting(self.deps, self.owner)
@@ -175,7 +186,7 @@ _DOOR: Final = (
 _EMPTY: Final = (
     "<div class=empty><p>No question is open.</p><p class=quiet>Your agent tells you when there is one.</p></div>"
 )
-_AGAIN: Final = "<p class=quiet><a href=/>Look again</a></p>"
+_AGAIN: Final = "<p class=quiet><a href=.>Look again</a></p>"
 
 
 def _note(text: str, kind: Literal["", "good", "bad"] = "") -> str:
@@ -189,7 +200,7 @@ def _asked(question: "Question", token: str, *, declined: bool) -> str:
     asked, mark, rest = question.text.partition("? ")
     name = f"q-{question.code}"
     return (
-        f"<form method=post action=/answer aria-labelledby={name}><h2 id={name}>{escape(asked + mark.strip())}</h2>"
+        f"<form method=post action=answer aria-labelledby={name}><h2 id={name}>{escape(asked + mark.strip())}</h2>"
         f"<p>{escape(rest)}</p>{before if declined else ''}"
         f"<input type=hidden name=token value={token}><input type=hidden name=code value={question.code}>"
         f"<label>To agree, type {escape(FORMS[question.form])}: <strong>{escape(question.answer)}</strong>"
