@@ -16,6 +16,7 @@ from tests.tools.acts import Heard, follow, stranger
 from tests.tools.person import Person, reply
 from tests.tools.test_asked import beside, rents
 from vastai_workflow.domain.workflow import Confirmation
+from vastai_workflow.server import REFUSAL_META
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.steps.confirming import agree
 from vastai_workflow.store.sqlite import SqliteStore
@@ -296,6 +297,38 @@ async def test_a_person_who_does_not_answer_in_half_an_hour_agreed_to_nothing() 
         assert "no answer" in refusal["message"]
         assert sum(paused) == 1800
         assert await yeses(s) == []
+
+
+@pytest.mark.parametrize("tool", ["propose_fields", "destroy_instances"])
+@pytest.mark.requirement("ASK-4")
+async def test_after_half_an_hour_without_an_answer_the_next_call_asks_anew(tool: str) -> None:
+    clock = VirtualClock()
+    silent = True
+
+    async def pause(seconds: float) -> None:
+        if silent:
+            clock.advance(seconds)
+        await anyio.lowlevel.checkpoint()
+
+    async def away_at_first(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # the SDK's
+        for _ in range(TURNS if silent else 0):
+            await anyio.lowlevel.checkpoint()
+        return reply("yes", params.message)
+
+    async with stack(era="legacy", person=away_at_first, pause=pause, clock=clock) as s:
+        known = {"instance_ids": [stranger(s)]} if tool == "destroy_instances" else {}
+        asks = _told(await s.client.call_tool(tool, known))
+        late = await s.refusal("confirm_fields", **asks["next_call"]["arguments"])
+        assert late["code"] == "declined"
+        assert "approve " not in late["ask_user"]
+        silent = False
+        again = _told(await s.client.call_tool(late["next_call"]["tool"], late["next_call"]["arguments"]))
+        assert (await follow(s, again))["confirmation"]["by"] == "you, asked by mcp"
+
+
+def _told(result: CallToolResult) -> dict[str, Any]:
+    """What came of a call, be it refused or not."""
+    return result.structured_content or (result.meta or {})[REFUSAL_META]
 
 
 @both_eras

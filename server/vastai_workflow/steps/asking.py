@@ -183,6 +183,14 @@ def _without_yes(workflow: Workflow, no: No, now: float) -> Workflow:
 def no_yes(deps: Deps, workflow: Workflow, question: Question, why: str) -> Refusal:
     """The person did not agree: what that means, and their other ways, if they did want it."""
     waiting = workflow.asked(question.about, question.digest)
+    if waiting is not None and not waiting.open_at(deps.clock.now()):
+        return Refusal(
+            "declined",
+            f"{why}: nothing was confirmed, nothing was spent",
+            next_step="only if the user wishes it, call next_call: it puts the question anew",
+            ask_user="There was no answer within 30 minutes. If you do want it: shall I ask again?",
+            next_call=stale(workflow, waiting).next_call,
+        )
     way = "" if waiting is None else f", or run `{deps.approve_with(waiting.code)}` in a terminal of your own"
     return Refusal(
         "declined",
