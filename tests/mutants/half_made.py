@@ -31,4 +31,32 @@ MUTANTS: Final = (
         "return not may_come and sum(map(_came, orders)) < orders[0].places",
         (f"{_HALF}::test_all_or_nothing_rents_no_more_once_an_unclear_order_is_seen_not_to_have_rented",),
     ),
+    Mutant(
+        "a planned offer that is gone drops all the rest",
+        _ORDERS,
+        "if refusal is not None and refusal.code in _ITS_OFFER:",
+        "if False:",
+        (f"{_HALF}::test_where_no_other_offer_fits_the_one_that_is_gone_is_dropped_alone",),
+    ),
+    Mutant(
+        "the pace of searches takes the place of a gone offer",
+        _ORDERS,
+        'if error.code == "rate_limited":  # it keeps',
+        "if False:  # it keeps",
+        (f"{_HALF}::test_while_no_search_is_allowed_a_gone_offers_place_is_kept_and_the_next_call_fills_it",),
+    ),
+    Mutant(
+        "a kept place is sent for its gone offer again",
+        _ORDERS,
+        "offer = None if _awaits_another(order, await _own(run)) else run.offer(order.ask_id)",
+        "offer = run.offer(order.ask_id)",
+        (f"{_HALF}::test_a_kept_place_is_not_sent_for_its_gone_offer_again_while_searches_still_show_it",),
+    ),
+    Mutant(
+        "a plan's spare offers are not looked at",
+        "server/vastai_workflow/steps/create.py",
+        "[*wanted, *plan.spare][: max(ROWS, len(wanted))]",
+        "wanted",
+        (f"{_HALF}::test_in_a_large_market_a_sold_out_offer_is_replaced_right_after_the_search",),
+    ),
 )

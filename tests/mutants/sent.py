@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutants.runner import Mutant
 
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
+_RUN: Final = "server/vastai_workflow/steps/run.py"
 _CREATE: Final = "server/vastai_workflow/steps/create.py"
 _LOCKS: Final = "server/vastai_workflow/store/locks.py"
 _DATABASE: Final = "server/vastai_workflow/store/database.py"
@@ -96,36 +97,38 @@ MUTANTS: Final = (
     Mutant(
         "a gone offer is replaced twice",
         _ORDERS,
-        'if outcome.code == "no_such_ask" and not _replaces_gone(order, current):',
-        'if outcome.code == "no_such_ask":',
+        "    if not _replaces_gone(order, current):\n",
+        "    if True:\n",
         (f"{_C}::test_a_replacement_that_is_gone_too_is_not_replaced_again",),
     ),
     Mutant(
         "a gone offer is replaced twice where a wait came between",
         _ORDERS,
-        '(before.reason == "no_such_ask" or _replaces_gone(before, orders))',
-        'before.reason == "no_such_ask"',
+        "(before.reason == _GONE and before.ask_id != order.ask_id) or _replaces_gone(before, orders)",
+        "before.reason == _GONE and before.ask_id != order.ask_id",
         (f"{_C}::test_a_replacement_that_had_to_wait_and_is_gone_then_is_not_replaced_again",),
     ),
     Mutant(
         "the next candidate above the ceiling",
-        _ORDERS,
-        "run.ranked = under(found, Rate(order.ceiling_per_hour))",
-        "run.ranked = found",
+        _RUN,
+        "[item for item in run.ranked if ceiling is None or item.price <= ceiling]",
+        "list(run.ranked)",
         (f"{_C}::test_no_candidate_above_the_ceiling_replaces_a_gone_offer",),
     ),
     Mutant(
-        "the next candidate is the one that was gone",
+        "the next candidate is one that another order has",
         _ORDERS,
-        "used = {item.machine_id for item in current}",
-        "used = set[int]()",
-        (f"{_C}::test_a_gone_offer_gives_its_turn_to_the_next_one_under_the_ceiling",),
+        "{item.machine_id for item in orders}, again",
+        "set[int](), again",
+        (
+            "tests/tools/test_half_made_fleets.py::test_an_offer_that_is_gone_or_dear_by_the_next_call_gives_its_turn_to_another",
+        ),
     ),
     Mutant(
         "a known refusal goes on renting",
         _ORDERS,
-        "        return\n    await _drop_rest(run, ProviderError(outcome.code, outcome.message))\n",
-        "        return\n",
+        "    if outcome.code != _GONE:\n        await _drop_rest(run, ProviderError(outcome.code, outcome.message))\n",
+        "    if outcome.code != _GONE:\n",
         (f"{_C}::test_a_known_refusal_rents_nothing_and_sends_nothing_more",),
     ),
     Mutant(

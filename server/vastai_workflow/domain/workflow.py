@@ -98,13 +98,14 @@ class PlannedOffer(_Value):
 
 
 class Plan(_Value):
-    """The offers chosen for a digest, with the next candidates behind them."""
+    """The offers chosen for a digest; `spare`: the ids of the next ones, for those that are gone when it is rented."""
 
     plan_id: str
     digest: str
     chosen: tuple[PlannedOffer, ...]
     created_at: float
     expires_at: float
+    spare: tuple[int, ...] = ()
 
 
 About = Purpose | Literal["key", "keep"]

@@ -11,7 +11,6 @@ from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfir
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate
-from vastai_workflow.domain.plan import candidates
 from vastai_workflow.domain.question import keep_question
 from vastai_workflow.domain.workflow import Confirmation, Plan, Question, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
@@ -21,8 +20,9 @@ from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import in_words, with_orders
 from vastai_workflow.steps.fleets import release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key, refuse_taken_key
-from vastai_workflow.steps.orders import Run, gate_for, gate_of, look_again, newest_rent, place_all
-from vastai_workflow.steps.outlook import not_held, search, under
+from vastai_workflow.steps.orders import gate_for, gate_of, look_again, newest_rent, place_all
+from vastai_workflow.steps.outlook import under
+from vastai_workflow.steps.run import ROWS, Run, fitting, look_at_market, look_up
 from vastai_workflow.steps.untold import keep, take
 from vastai_workflow.steps.writes import require_writes
 
@@ -77,16 +77,10 @@ async def _rent(
     progress: Progress,
 ) -> Created:
     values = workflow.values
-    ranked = await not_held(deps, opened.account.id, await search(opened.market, values))
-    if "max_price_per_hour" in values:
-        try:
-            ranked = under(ranked, Rate.of(values["max_price_per_hour"]))
-        except Refusal:
-            if not any(order.holds_place for order in await _own_orders(deps, workflow, plan)):
-                raise
-            ranked = ()  # what is still planned costs too much now: it is dropped, and what came is told
-    deadline = deps.clock.now() + CALL_BUDGET_S
-    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, deadline, ranked, (), progress, notes)
+    begun = await _own_orders(deps, workflow, plan)
+    run = Run(deps, caller, opened, workflow.workflow_id, plan.plan_id, 0.0, progress, notes)
+    await _look(run, plan, begun, values)
+    run.deadline = deps.clock.now() + CALL_BUDGET_S
     await look_again(run)
     await _refuse_taken_key(run, plan)
     if not await _own_orders(deps, workflow, plan):
@@ -96,7 +90,7 @@ async def _rent(
         await place_all(run)
         if any(order.live for order in await _own_orders(deps, workflow, plan)):
             await look_again(run)
-            run.notes.extend((await release_short_fleets(deps, opened.market, opened.account.id, deadline)).notes)
+            run.notes.extend((await release_short_fleets(deps, opened.market, opened.account.id, run.deadline)).notes)
     except ProviderError as error:  # a list failed after money was spent: what is on record is told all the same
         run.stopped_by = run.stopped_by or error
     except LocalError as error:  # the ledger failed: the same, where there is something to tell
@@ -104,11 +98,30 @@ async def _rent(
             raise
         run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)
-    if run.stopped_by is not None and not any(order.holds_place for order in orders):
-        raise await _explained(run, workflow, run.stopped_by)
+    failed = run.stopped_by or run.lost
+    if failed is not None and not any(order.holds_place for order in orders):
+        raise await _explained(run, workflow, failed)
     stopped = None if run.stopped_by is None else _stopped_words(run.stopped_by)
     left = any(order.state is OrderState.PLANNED for order in orders)
     return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
+
+
+async def _look(run: Run, plan: Plan, begun: Sequence[Order], values: Mapping[str, Any]) -> None:
+    """The offers still to be rented and the plan's spare ones; before the first order all, where too few are left."""
+    wanted = [o.ask_id for o in begun if o.state is OrderState.PLANNED] or [item.ask_id for item in plan.chosen]
+    try:
+        await look_up(run, values, [*wanted, *plan.spare][: max(ROWS, len(wanted))])
+    except ProviderError as error:
+        if not begun or error.code != "rate_limited":
+            raise
+        run.stopped_by = error  # what is planned waits for the next call
+    if begun:
+        return
+    ceiling = Rate.of(values["max_price_per_hour"]) if "max_price_per_hour" in values else None
+    left = fitting(run, ceiling, values, ())
+    if len(left) < len(plan.chosen):
+        await look_at_market(run, values)
+    run.ranked = under(run.ranked, ceiling)
 
 
 def _stopped_words(error: WorkflowError) -> str:
@@ -162,7 +175,7 @@ def _still_there(run: Run, plan: Plan, values: Mapping[str, Any]) -> list[Offer]
     chosen = [fresh[item.ask_id] for item in plan.chosen if item.ask_id in fresh]
     used = {offer.machine_id for offer in chosen} | {item.machine_id for item in plan.chosen}
     gone = len(plan.chosen) - len(chosen)
-    for offer in candidates(run.ranked, values["policy"], used)[:gone]:
+    for offer in fitting(run, None, values, used)[:gone]:
         chosen.append(offer)
         run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
     if not chosen:

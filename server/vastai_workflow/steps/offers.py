@@ -16,6 +16,8 @@ from vastai_workflow.steps.fleet_view import burning, with_orders
 from vastai_workflow.steps.outlook import not_held, search, under
 
 _KEPT_PLANS: Final = 32
+_SPARE: Final = 32
+"""The next best offers that a plan names, for those of its own that are gone when their turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,12 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
         _picked(ranked, offer_ids, values) if offer_ids else choosing.choose(ranked, values["count"], values["policy"])
     )
     now = deps.clock.now()
+    machines = {offer.machine_id for offer in chosen}
     plan = Plan(
         plan_id=f"p_{deps.new_id(9)}",
         digest=workflow.digest,
         chosen=tuple(planned(offer) for offer in chosen),
+        spare=tuple(offer.ask_id for offer in choosing.candidates(ranked, values["policy"], machines)[:_SPARE]),
         created_at=now,
         expires_at=now + choosing.PLAN_LIFE_S,
     )

@@ -1,7 +1,6 @@
 """The order loop: one order after another through the gate, written down before it is sent, judged by its answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, cast
 
 import anyio
@@ -15,7 +14,6 @@ from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderSta
 from vastai_workflow.domain.market import (
     CreateOutcome,
     CreateRequest,
-    Instance,
     MaybeRented,
     NotRented,
     Offer,
@@ -24,13 +22,12 @@ from vastai_workflow.domain.market import (
 )
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
-from vastai_workflow.steps.accounts import Opened
-from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
+from vastai_workflow.steps.deps import owned
 from vastai_workflow.steps.ending import SHORT_FLEET
 from vastai_workflow.steps.fleet_view import committed, with_orders
 from vastai_workflow.steps.fleets import cant_be_whole, drop_planned
 from vastai_workflow.steps.listing import list_instances
-from vastai_workflow.steps.outlook import not_held, search, under
+from vastai_workflow.steps.run import Run, stand_in
 from vastai_workflow.steps.settle import settle
 
 _RATE_LIMIT_WAIT_S: Final = 12.0
@@ -38,23 +35,11 @@ _RATE_LIMIT_WAIT_S: Final = 12.0
 
 
 _LOOKS: Final = 3
+_GONE: Final = "no_such_ask"
 
 
-@dataclass(slots=True)
-class Run:
-    """One call's work on a plan. `ranked`: the offers of this call's search; `instances`: the newest complete list."""
-
-    deps: Deps
-    caller: Caller
-    opened: Opened
-    workflow_id: str
-    plan_id: str
-    deadline: float
-    ranked: tuple[Offer, ...]
-    instances: tuple[Instance, ...]
-    progress: Progress
-    notes: list[str] = field(default_factory=list[str])
-    stopped_by: WorkflowError | None = None
+_ITS_OFFER: Final = frozenset({"no_such_ask", "no_offers", "price_above_ceiling"})
+"""Refusals that concern one offer alone: another may take its place."""
 
 
 async def place_all(run: Run) -> None:
@@ -68,6 +53,9 @@ async def place_all(run: Run) -> None:
             return
         await _tell(run)
         refusal = await gate_of(run, order)
+        if refusal is not None and refusal.code in _ITS_OFFER:
+            await _instead(run, order, refusal)
+            continue
         agreed = await _agreement(run, order)
         if refusal is not None or isinstance(agreed, Refusal):
             await _drop_rest(run, refusal or cast("Refusal", agreed))
@@ -160,11 +148,25 @@ async def _next_planned(run: Run) -> Order | None:
 
 
 async def gate_of(run: Run, order: Order) -> Refusal | None:
-    """The gate for a planned order, with its offer as this call's search shows it."""
-    offer = next((item for item in run.ranked if item.ask_id == order.ask_id), None)
-    if offer is None:
+    """The gate for a planned order, with its offer as this call saw it. All that is not of the offer goes first."""
+    offer = None if _awaits_another(order, await _own(run)) else run.offer(order.ask_id)
+    refusal = await gate_for(run, offer, order)
+    if offer is None and refusal is not None and refusal.code == "price_above_ceiling":
         return Refusal("no_such_ask", f"offer {order.ask_id} is gone")
-    return await gate_for(run, offer, order)
+    return refusal
+
+
+async def _instead(run: Run, order: Order, refusal: Refusal) -> None:
+    """The offer of a planned order is gone or too dear by now: another one's turn, else this order alone is dropped."""
+    offer = None
+    if not _replaces_gone(order, await _own(run)):
+        try:
+            offer = await _candidate(run, order, again=False)
+        except ProviderError as error:  # what is planned is gone on with by the next call
+            run.stopped_by = error
+            return
+    await run.deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=_GONE))
+    await _in_turn(run, order, offer, refusal)
 
 
 async def _drop_rest(run: Run, refusal: WorkflowError) -> None:
@@ -272,32 +274,44 @@ async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:
         if not waits:
             run.stopped_by = ProviderError("rate_limited", f"the provider asks to wait {wait:g} s", retry_after=wait)
         return
-    if outcome.code == "no_such_ask" and not _replaces_gone(order, current):
-        await _next_candidate(run, order, current)
+    if outcome.code != _GONE:
+        await _drop_rest(run, ProviderError(outcome.code, outcome.message))
         return
-    await _drop_rest(run, ProviderError(outcome.code, outcome.message))
+    offer = None
+    if not _replaces_gone(order, current):
+        try:
+            offer = await _candidate(run, order, again=True)
+        except ProviderError as error:
+            run.stopped_by = error
+            if error.code == "rate_limited":  # it keeps its place, and the next call looks for another offer
+                await _replace(run, order, order.ask_id)
+            return
+    await _in_turn(run, order, offer, ProviderError(outcome.code, outcome.message))
 
 
-async def _next_candidate(run: Run, order: Order, current: Sequence[Order]) -> None:
+async def _candidate(run: Run, order: Order, *, again: bool) -> Offer | None:
     workflow = await owned(run.deps, run.caller, run.workflow_id)
-    values = workflow.values
-    try:
-        found = await not_held(run.deps, run.opened.account.id, await search(run.opened.market, values))
-        run.ranked = under(found, Rate(order.ceiling_per_hour))
-    except WorkflowError as error:
-        await _drop_rest(run, error)
+    orders = await run.deps.store.orders(workflow_id=run.workflow_id)
+    return await stand_in(run, order, workflow.values, {item.machine_id for item in orders}, again=again)
+
+
+async def _in_turn(run: Run, order: Order, offer: Offer | None, why: WorkflowError) -> None:
+    """Plan the candidate in the place of an order whose offer is gone; without one this order alone is lost."""
+    gone = "was gone" if why.code == _GONE else f"does not fit any more ({why.message})"
+    if offer is not None:
+        run.notes.append(f"offer {order.ask_id} {gone}; trying {offer.ask_id} at {offer.price}")
+        await _replace(run, order, offer.ask_id)
         return
-    used = {item.machine_id for item in current}
-    offer = next(iter(choosing.candidates(run.ranked, values["policy"], used)), None)
-    if offer is None:
-        await _drop_rest(run, Refusal("no_offers", f"offer {order.ask_id} is gone and no other fits"))
-        return
-    run.notes.append(f"offer {order.ask_id} was gone; trying {offer.ask_id} at {offer.price}")
-    await _replace(run, order, offer.ask_id)
+    run.lost = (
+        why
+        if _replaces_gone(order, await _own(run))
+        else Refusal("no_offers", f"offer {order.ask_id} {gone} and no other fits")
+    )
+    run.notes.append(f"offer {order.ask_id} {gone}, and no other takes its place")
 
 
 async def _replace(run: Run, order: Order, ask_id: int) -> None:
-    offer = next((item for item in run.ranked if item.ask_id == ask_id), None)
+    offer = run.offer(ask_id)
     changes = {
         "order_id": f"o_{run.deps.new_id(9)}",
         "created_at": run.deps.clock.now(),
@@ -317,9 +331,20 @@ async def _replace(run: Run, order: Order, ask_id: int) -> None:
 
 def _replaces_gone(order: Order, orders: Sequence[Order]) -> bool:
     """Whether this order already stands for an offer that was gone."""
-    by_id = {item.order_id: item for item in orders}
-    before = by_id.get(order.replaces or "")
-    return before is not None and (before.reason == "no_such_ask" or _replaces_gone(before, orders))
+    before = _before(order, orders)
+    if before is None:
+        return False
+    return (before.reason == _GONE and before.ask_id != order.ask_id) or _replaces_gone(before, orders)
+
+
+def _awaits_another(order: Order, orders: Sequence[Order]) -> bool:
+    """Whether it keeps the place of a gone offer until the market can be looked at again."""
+    before = _before(order, orders)
+    return before is not None and before.reason == _GONE and before.ask_id == order.ask_id
+
+
+def _before(order: Order, orders: Sequence[Order]) -> Order | None:
+    return next((item for item in orders if item.order_id == order.replaces), None)
 
 
 async def _agreement(run: Run, order: Order) -> tuple[Confirmation, Mapping[str, str]] | Refusal:

@@ -40,7 +40,7 @@ class Limiter:
             if wait > MAX_WAIT_S:
                 raise ProviderError(
                     "rate_limited",
-                    f"{endpoint.name} may be called {endpoint.pace}: next in {wait:.0f} s, nothing was sent",
+                    f"{endpoint.name} may be called {endpoint.pace}: the next time in {wait:.0f} s",
                     retry_after=wait,
                 )
             if wait > 0:
