@@ -26,7 +26,7 @@ YES = (
     gate.yes_unspent,
     gate.same_account,
 )
-PRICED = (*YES, gate.under_ceiling, gate.under_caps)
+PRICED = (gate.writes_allowed, gate.under_caps, *YES[1:], gate.under_ceiling)
 RENT = (
     gate.writes_allowed,
     gate.fields_confirmed,

@@ -89,6 +89,13 @@ MUTANTS: Final = (
         (f"{_BY_TOOLS}::test_the_operators_cap_on_machines_counts_all_of_the_account",),
     ),
     Mutant(
+        "a person is asked to rent what a cap will refuse",
+        _DIALOG,
+        "    return under_caps(facts)",
+        "    return None",
+        ("tests/tools/test_asked.py::test_where_an_operators_cap_will_refuse_the_person_is_told_before_a_question",),
+    ),
+    Mutant(
         "a start without ceiling and caps",
         _GATE,
         "Purpose.START: _PRICED",

@@ -11,6 +11,7 @@ from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import follow, states, stranger, value_of, writes
 from tests.tools.person import Person, named_in
 from tests.tools.test_purposes import each_case
+from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.store.sqlite import SqliteStore
 
@@ -235,6 +236,38 @@ async def test_where_nothing_can_be_agreed_yet_nobody_is_asked(era: Era) -> None
         refusal = await s.refusal("confirm_fields", workflow_id=too_cheap["workflow_id"])
         assert refusal["code"] == "price_not_shown"
         assert person.asked == []
+
+
+@both_eras
+@pytest.mark.parametrize(
+    ("caps", "fields"),
+    [
+        (Caps(max_instances=0), {}),
+        (Caps(max_total_per_hour=Rate.of("0.05")), {}),
+        (Caps(max_instances=1), {"count": 2, "fleet": "all_or_nothing"}),
+    ],
+    ids=["machines", "total", "fleet"],
+)
+@pytest.mark.requirement("GATE-6")
+async def test_where_an_operators_cap_will_refuse_the_person_is_told_before_a_question(
+    era: Era, caps: Caps, fields: dict[str, Any]
+) -> None:
+    person = Person()
+    async with stack(era=era, person=person, caps=caps) as s:
+        proposal = await s.call("propose_fields", **fields)
+        assert (proposal["problem"], proposal["next_call"]) == ("cap_exceeded", None)
+        assert "by the operator" in proposal["questions"][0]
+        await s.refusal("confirm_fields", workflow_id=proposal["workflow_id"])
+        assert person.asked == []
+
+
+@both_eras
+@pytest.mark.requirement("GATE-6")
+async def test_of_a_fleet_that_may_stay_smaller_one_machine_has_to_fit_under_the_caps(era: Era) -> None:
+    person = Person()
+    async with stack(era=era, person=person, caps=Caps(max_instances=1)) as s:
+        proposal = await s.call("propose_fields", count=2, fleet="best_effort")
+        assert (await follow(s, proposal))["confirmation"] is not None
 
 
 @both_eras

@@ -254,8 +254,10 @@ def _given(facts: Facts) -> Confirmation:
     return facts.confirmation
 
 
-_YES: Final = (writes_allowed, yes_given, yes_to_this, yes_unexpired, yes_unspent, same_account)
-_PRICED: Final = (*_YES, under_ceiling, under_caps)
+_GOOD: Final = (yes_given, yes_to_this, yes_unexpired, yes_unspent, same_account)
+_YES: Final = (writes_allowed, *_GOOD)
+_PRICED: Final = (writes_allowed, under_caps, *_GOOD, under_ceiling)
+"""The caps stand before the yes, so that nobody is asked in vain; those of a rent are told with its proposal."""
 
 RULES: Final[Mapping[Purpose, tuple[Rule, ...]]] = {
     Purpose.RENT: (

@@ -7,10 +7,10 @@ from typing import Any, Final
 from vastai_workflow.domain import fields
 from vastai_workflow.domain.asking import ceiling_answer, source_answer
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError, call
-from vastai_workflow.domain.gate import unconfirmed
+from vastai_workflow.domain.gate import Facts, unconfirmed, under_caps
 from vastai_workflow.domain.label import FALLBACK, label_for
 from vastai_workflow.domain.ledger import OrderState
-from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.plan import default_ceiling
 from vastai_workflow.domain.question import key_question, rent_question
 from vastai_workflow.domain.workflow import (
@@ -26,7 +26,7 @@ from vastai_workflow.domain.workflow import (
 from vastai_workflow.steps.accounts import KEY_FIELD, known_sources, last_source, readable
 from vastai_workflow.steps.asking import named
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.fleet_view import in_words
+from vastai_workflow.steps.fleet_view import committed, in_words
 from vastai_workflow.steps.outlook import Look, look_around, look_at_offers
 
 _NO_DIALOG: Final = frozenset({"status", "ssh", "destroy", "billing"})
@@ -91,7 +91,7 @@ async def _looked(deps: Deps, workflow_id: str, drafted: Workflow, known: frozen
                 look = await look_around(deps, market)
             else:
                 look = await look_at_offers(deps, market, drafted.values, _bound(deps, drafted))
-            problem = await _unsettled(deps, drafted, look) or look.shortage or _closed(deps, drafted)
+            problem = await _unsettled(deps, drafted, look) or look.shortage or _closed(deps, drafted, look)
         except (LocalError, ProviderError) as error:
             problem = error
     completed = _completed(deps, drafted, look)
@@ -152,11 +152,28 @@ async def _unsettled(deps: Deps, workflow: Workflow, look: Look) -> Refusal | No
     return Refusal("unsettled_order", f"an earlier order, {order.order_id}, {why}", next_call=after)
 
 
-def _closed(deps: Deps, workflow: Workflow) -> Refusal | None:
-    """Why no yes would help here: nobody is asked in vain."""
-    if workflow.action == "create" and deps.caps.read_only:
+def _closed(deps: Deps, workflow: Workflow, look: Look) -> Refusal | None:
+    """Why no yes would help here: nobody is asked in vain. Of a fleet that may stay smaller one machine has to fit."""
+    if workflow.action != "create":
+        return None
+    if deps.caps.read_only:
         return Refusal("read_only", "this server may only read: the operator set it so")
-    return None
+    prices = sorted(offer.price for offer in look.chosen)
+    if not prices:
+        return None
+    least = prices if workflow.values.get("fleet") == fields.FLEETS[0] else prices[:1]
+    facts = Facts(
+        purpose=Purpose.RENT,
+        now=deps.clock.now(),
+        caps=deps.caps,
+        account_id=look.account.id,
+        digest=workflow.digest,
+        confirmation=None,
+        price=least[-1],
+        burning=committed(look.active) + total(least[:-1]),
+        running=len(look.active) + len(least) - 1,
+    )
+    return under_caps(facts)
 
 
 def _merged(deps: Deps, current: Workflow, completed: Workflow, question: Question | None, nonce: str) -> Workflow:
