@@ -222,6 +222,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "a newer yes to stop hides the one to destroy",
+        _PURPOSES,
+        "(pair[1].detail == intent.detail, pair[1].at)",
+        "pair[1].at",
+        ("tests/tools/test_purposes.py::test_a_yes_to_destroy_counts_after_a_newer_one_to_stop",),
+    ),
+    Mutant(
         "a yes to stop is a yes to destroy",
         _PURPOSES,
         '"detail": intent.detail,\n            "ceiling"',

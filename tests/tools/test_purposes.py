@@ -197,6 +197,19 @@ async def test_a_start_that_became_dearer_than_the_yes_is_asked_again() -> None:
         assert s.world.requests["start"] == 1
 
 
+@pytest.mark.requirement("PURPOSE-1")
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_yes_to_destroy_counts_after_a_newer_one_to_stop(era: Era) -> None:
+    async with stack(era=era) as s:
+        known = {"instance_ids": [stranger(s)]}
+        await follow(s, await s.refusal("destroy_instances", **known))
+        s.clock.advance(10)
+        await follow(s, await s.refusal("stop_instances", **known))
+        await s.call("stop_instances", **known)
+        ended = await s.call("destroy_instances", **known)
+        assert ended["instances"][0]["final_state"] == "gone"
+
+
 @pytest.mark.requirement("GATE-6")
 async def test_the_operators_caps_bind_a_start() -> None:
     async with stack(caps=Caps(max_total_per_hour=Rate.of("0.50"))) as s:

@@ -111,7 +111,10 @@ def not_asked(purpose: Purpose, digest: str | None, instance_ids: Sequence[int] 
 async def _given(
     deps: Deps, caller: Caller, opened: Opened, intent: Intent
 ) -> tuple[Workflow | None, Confirmation | None]:
-    """The newest yes of this purpose to exactly these machines, in the given workflow or any of the owner's."""
+    """The newest yes of this purpose to exactly these machines, in the given workflow or any of the owner's.
+
+    One to the very same goes before one to something else that is done to them.
+    """
     homes = [opened.workflow] if opened.workflow is not None else await deps.store.workflows(caller.owner)
     found = [
         (workflow, item)
@@ -119,7 +122,7 @@ async def _given(
         for item in workflow.confirmations
         if item.purpose is intent.purpose and set(item.instance_ids) == set(intent.instance_ids)
     ]
-    return max(found, key=lambda pair: pair[1].at, default=(None, None))
+    return max(found, key=lambda pair: (pair[1].detail == intent.detail, pair[1].at), default=(None, None))
 
 
 def _ceiling(intent: Intent, confirmation: Confirmation | None) -> Rate | None:
