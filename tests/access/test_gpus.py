@@ -2,7 +2,7 @@
 
 import pytest
 
-from vastai_workflow.access.gpus import judge, model
+from vastai_workflow.access.gpus import judge, may_be_built_alike, model
 
 SAME = [
     ("RTX 4090", "NVIDIA GeForce RTX 4090"),
@@ -44,6 +44,16 @@ DIFFERENT = [
 ]
 
 
+BUILT_OTHERWISE = [
+    ("H100 SXM", "NVIDIA H100 PCIe"),
+    ("A100 SXM4", "NVIDIA A100 80GB PCIe"),
+    ("A100 PCIE", "NVIDIA A100-SXM4-80GB"),
+    ("H100 NVL", "NVIDIA H100 PCIe"),
+    ("RTX PRO 6000 WS", "NVIDIA RTX PRO 6000 Blackwell Server Edition"),
+    ("RTX PRO 6000 S", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"),
+]
+
+
 def reason(
     stdout: str, status: int = 0, *, gpu_name: str = "RTX 4090", num_gpus: int = 1, ram: int = 24564
 ) -> str | None:
@@ -53,6 +63,12 @@ def reason(
 @pytest.mark.parametrize(("market", "driver"), SAME)
 def test_two_names_of_one_model_are_the_same(market: str, driver: str) -> None:
     assert model(market) == model(driver)
+    assert may_be_built_alike(market, driver)
+
+
+@pytest.mark.parametrize(("market", "driver"), BUILT_OTHERWISE)
+def test_a_card_is_no_module_and_one_for_servers_none_for_desks(market: str, driver: str) -> None:
+    assert reason(f"{driver}, 81559", gpu_name=market) == "wrong_gpu"
 
 
 @pytest.mark.parametrize(("market", "driver"), DIFFERENT)

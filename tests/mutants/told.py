@@ -84,6 +84,13 @@ MUTANTS: Final = (
         (f"{_AGAIN}::test_a_machine_that_refuses_a_key_hides_no_other_and_is_told_with_its_reason",),
     ),
     Mutant(
+        "a card passes for the dearer module",
+        "server/vastai_workflow/access/gpus.py",
+        " or not may_be_built_alike(name, gpu_name):\n",
+        ":\n",
+        ("tests/access/test_gpus.py::test_a_card_is_no_module_and_one_for_servers_none_for_desks",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',

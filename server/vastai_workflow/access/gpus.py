@@ -22,6 +22,14 @@ _NOISE: Final = re.compile(
     r"|SXM\d?|PCIE|NVL|DGXS|FHHL|HBM\d\w?|\d+GB"
 )
 
+_FORMS: Final = {
+    "SXM": re.compile(r"\bSXM"),
+    "PCIe": re.compile(r"\bPCIE\b"),
+    "NVL": re.compile(r"\bNVL\b"),
+    "workstation": re.compile(r"\bWS\b|\bWORKSTATION\b"),
+    "server": re.compile(r"\bPRO \d+ S\b|\bSERVER\b"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -50,7 +58,7 @@ def judge(stdout: str, status: int, *, gpu_name: str, num_gpus: int, gpu_ram_mb:
     if len(rows) != num_gpus:
         return Verdict("wrong_gpu", f"The machine has other GPUs than agreed: got {found}, agreed {num_gpus}.")
     for name in names:
-        if model(name) != model(gpu_name):
+        if model(name) != model(gpu_name) or not may_be_built_alike(name, gpu_name):
             got, agreed = clean(name, 60), clean(gpu_name, 60)
             return Verdict("wrong_gpu", f"The machine has another GPU than agreed: got {got}, agreed {agreed}.")
     for row in rows:
@@ -76,3 +84,14 @@ def model(name: str) -> frozenset[str]:
     words = re.split(r"[^0-9A-Z]+", _GLUED.sub(r"\1 ", name.upper()))
     known = {"SUPER" if word == "S" else word for word in words if word and not _NOISE.fullmatch(word)}
     return frozenset(known - {"SUPER"} if "PRO" in known else known)
+
+
+def may_be_built_alike(one: str, other: str) -> bool:
+    """Whether two names of a model agree on its form, or one says none: an SXM is dearer and faster than a card."""
+    said, too = _forms(one), _forms(other)
+    return said == too or not said or not too
+
+
+def _forms(name: str) -> frozenset[str]:
+    """The market writes `H100 SXM` and `RTX PRO 6000 S`; the driver names no form for that one, `Server` for this."""
+    return frozenset(form for form, words in _FORMS.items() if words.search(name.upper()))
