@@ -23,6 +23,7 @@ _UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
 _STATUS: Final = "server/vastai_workflow/steps/status.py"
 _WHERE: Final = "tests/tools/test_where.py"
 _AGAIN: Final = "tests/tools/test_keys_again.py"
+_PROBING: Final = "server/vastai_workflow/steps/probing.py"
 _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
@@ -89,6 +90,20 @@ MUTANTS: Final = (
         " or not may_be_built_alike(name, gpu_name):\n",
         ":\n",
         ("tests/access/test_gpus.py::test_a_card_is_no_module_and_one_for_servers_none_for_desks",),
+    ),
+    Mutant(
+        "the time that a machine was ready counts as trying",
+        _PROBING,
+        ' and window.stage != "gpu_ok"  # the',
+        "  # the",
+        (f"{_WHERE}::test_a_machine_that_falls_silent_after_it_was_ready_is_tried_for_two_whole_minutes_from_then",),
+    ),
+    Mutant(
+        "the two minutes go on where they stood before a machine was ready",
+        _PROBING,
+        '    tried_s = 0.0 if window.stage == "gpu_ok" else window.tried_s',
+        "    tried_s = window.tried_s",
+        (f"{_WHERE}::test_a_machine_that_falls_silent_after_it_was_ready_is_tried_for_two_whole_minutes_from_then",),
     ),
     Mutant(
         "a refusal repeats a private key",

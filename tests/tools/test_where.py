@@ -1,14 +1,18 @@
-"""Where a login goes: not to a refused address, nor to one that the machine has left."""
+"""Where a login goes, not to a refused address, nor to one that the machine has left; and for how long it is tried."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.relisted import Relisted
-from tests.stack import ERAS, Era, stack, text_of
+from tests.stack import ERAS, QUICK, Era, ShortcutProber, stack, text_of
 from vastai_workflow.access.keys import SshKeys
 from vastai_workflow.access.known_hosts import KnownHosts
 from vastai_workflow.access.probe import SshProber
+from vastai_workflow.simulator.clock import VirtualClock
+from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
 
 both_eras = pytest.mark.parametrize("era", ERAS)
 
@@ -61,3 +65,43 @@ async def test_no_command_to_log_in_is_given_for_an_address_that_is_refused(host
         [row] = result.structured_content["instances"]
         assert row["ssh"] is None
         assert host not in text_of(result)
+
+
+class FallsSilent(ShortcutProber):
+    """Its first machine answers for once after `silent_s`, and no more; the second never does."""
+
+    silent_s = 50.0
+
+    def __init__(self, world: World, now: Callable[[], float]) -> None:
+        super().__init__(world)
+        self._now = now
+        self._began: float | None = None
+        self._first: int | None = None
+        self.answered = False
+        self.fell_silent: float | None = None
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        """The truth once; then nothing."""
+        self._began = self._began or self._now()
+        self._first = self._first or target.instance_id
+        if target.instance_id == self._first:
+            if not self.answered and self._now() - self._began >= self.silent_s:
+                self.answered = True
+                return await super().probe(target, timeout_s=timeout_s)
+            if self.answered and self.fell_silent is None:
+                self.fell_silent = self._now()
+        return ProbeReport("none", reason="refused", detail="nothing listens")
+
+
+@pytest.mark.requirement("READY-3")
+async def test_a_machine_that_falls_silent_after_it_was_ready_is_tried_for_two_whole_minutes_from_then() -> None:
+    clock = VirtualClock()
+    world = World(1, now=clock.now, offers=40, switches=QUICK)
+    prober = FallsSilent(world, clock.now)
+    async with stack(world=world, clock=clock, real_prober=prober) as s:
+        workflow_id, _ = await s.rented(count=2, fleet="best_effort")
+        s.clock.advance(60)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300)
+        assert [row["readiness"] for row in waited["instances"]] == ["failed", "failed"]
+        assert prober.fell_silent is not None
+        assert 118 <= s.clock.now() - prober.fell_silent < 130

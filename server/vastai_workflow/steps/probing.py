@@ -120,7 +120,8 @@ class Probes:
         if is_replaced(await deps.store.window(instance.id), report.host_key_fingerprint, now):
             await deps.prober.forget(instance.id)
             report = replace(report, stage="port_open", reason="recycling", detail=_OLD_ONE)
-        since = window.probed_at if window.probed_at >= self._began else started
+        trying = window.probed_at >= self._began and window.stage != "gpu_ok"  # the time that it was ready is no trying
+        since = window.probed_at if trying else started
 
         def after(kept: Window) -> Window:
             anew = kept.grace_until != window.grace_until  # restarted meanwhile: that was the machine before it
