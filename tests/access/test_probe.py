@@ -101,6 +101,37 @@ async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: P
     assert (report.stage in {"none", "port_open"}, report.reason) == (True, "closed")
 
 
+@asynccontextmanager
+async def damaging(address: tuple[str, int]) -> AsyncGenerator[tuple[str, int]]:
+    """A way to the host on which its host key's first packet is damaged."""
+    name = b"\0\0\0\x33\0\0\0\x0bssh-ed2551"
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_host, to_host = await asyncio.open_connection(*address)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data.replace(name + b"9", name + b"8"))
+            sink.close()
+
+        await asyncio.gather(copy(reader, to_host), copy(from_host, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(relay, "127.0.0.1")
+    try:
+        yield server.sockets[0].getsockname()
+    finally:
+        server.close()
+
+
+@pytest.mark.requirement("SSH-4")
+async def test_a_damaged_host_key_is_no_changed_one(
+    start_host: StartHost, prober: Prober, local_key: LocalKey, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+) -> None:
+    async with damaging(await start_host(host_key=host_keys[0])) as address:
+        report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert report.reason == "closed"
+
+
 async def test_a_changed_host_key_stops_before_the_login_and_shows_both(
     start_host: StartHost,
     prober: Prober,

@@ -106,6 +106,13 @@ MUTANTS: Final = (
         (f"{_WHERE}::test_a_machine_that_falls_silent_after_it_was_ready_is_tried_for_two_whole_minutes_from_then",),
     ),
     Mutant(
+        "a damaged host key is called a changed one",
+        "server/vastai_workflow/access/session.py",
+        '    (asyncssh.PermissionDenied, "auth_refused",',
+        '    (asyncssh.HostKeyNotVerifiable, "host_key_changed", ""),\n    (asyncssh.PermissionDenied, "auth_refused",',
+        ("tests/access/test_probe.py::test_a_damaged_host_key_is_no_changed_one",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',

@@ -146,7 +146,8 @@ async def _log_in(
     attempt.host_key = login.host_key
     if attempt.reason is not None and login.identified:
         attempt.stage = "port_open"
-    if attempt.reason == "host_key_changed" and login.host_key is not None:
+    if login.changed and login.host_key is not None:
+        attempt.reason = "host_key_changed"
         shown = login.host_key.get_fingerprint()
         recorded = target.host_key
         known = recorded if recorded and recorded != shown else known_hosts.fingerprint(pinned)

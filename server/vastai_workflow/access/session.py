@@ -51,6 +51,8 @@ class Login(asyncssh.SSHClient):
 
     def __init__(self, pinned: str | None, recorded: str | None = None) -> None:
         self.host_key: asyncssh.SSHKey | None = None
+        self.changed = False
+        """Another host key was shown than the known one."""
         self._pinned = pinned
         self._recorded = recorded
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -69,7 +71,8 @@ class Login(asyncssh.SSHClient):
         """Called by asyncssh with the key that the host has just signed with."""
         self.host_key = key
         as_recorded = self._recorded in {None, key.get_fingerprint()}
-        return as_recorded and self._pinned in {None, line_of(key)}
+        self.changed = not (as_recorded and self._pinned in {None, line_of(key)})
+        return not self.changed
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  # not shown
         """Called by asyncssh for text before the login: counted and dropped."""
@@ -127,7 +130,6 @@ def meaning(error: Exception) -> tuple[str, str]:
 _MEANINGS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (AddressRefusedError, "bad_address", ""),
     (TooMuchOutputError, "too_much_output", TOO_MUCH),
-    (asyncssh.HostKeyNotVerifiable, "host_key_changed", "The machine shows another SSH host key than before."),
     (asyncssh.PermissionDenied, "auth_refused", "The machine does not accept the key for root (yet)."),
     (asyncssh.ConnectionLost, "closed", "The machine hung up before the login was done."),
     (asyncssh.Error, "closed", "The machine does not speak SSH properly."),
