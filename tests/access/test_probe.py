@@ -101,6 +101,20 @@ async def test_what_speaks_no_proper_ssh_is_closed(words: list[bytes], prober: P
     assert (report.stage in {"none", "port_open"}, report.reason) == (True, "closed")
 
 
+@pytest.mark.requirement("SSH-3")
+async def test_a_private_key_that_others_can_read_is_not_used(
+    start_host: StartHost, prober: Prober, local_key: LocalKey
+) -> None:
+    assert local_key.private_key_path is not None
+    local_key.private_key_path.chmod(0o640)
+    report = await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
+    assert (report.stage, report.reason) == ("port_open", "no_private_key")
+    assert f"chmod 600 {local_key.private_key_path}" in report.detail
+    local_key.private_key_path.chmod(0o600)
+    report = await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
+    assert report.stage == "gpu_ok"
+
+
 @asynccontextmanager
 async def damaging(address: tuple[str, int]) -> AsyncGenerator[tuple[str, int]]:
     """A way to the host on which its host key's first packet is damaged."""

@@ -113,6 +113,13 @@ MUTANTS: Final = (
         ("tests/access/test_probe.py::test_a_damaged_host_key_is_no_changed_one",),
     ),
     Mutant(
+        "a private key that OpenSSH refuses is used",
+        "server/vastai_workflow/access/identity.py",
+        " and not bared:\n",
+        ":\n",
+        ("tests/access/test_probe.py::test_a_private_key_that_others_can_read_is_not_used",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',

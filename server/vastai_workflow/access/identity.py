@@ -1,9 +1,12 @@
 """The private half that a login is signed with: the key file, or the user's ssh-agent where it has a passphrase."""
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import anyio.to_thread
@@ -51,14 +54,31 @@ async def signer(
     blob = parse_public_key(key.public_key).blob
     path = key.private_key_path
     loaded = await anyio.to_thread.run_sync(_load, path) if path is not None else None
-    if loaded is not None and loaded.public_data == blob:
+    bared = path is not None and await anyio.to_thread.run_sync(open_to_others, path)
+    if loaded is not None and loaded.public_data == blob and not bared:
         yield loaded
         return
     async with AsyncExitStack() as stack:
         if agent_path and (held := await _held(stack, agent_path, blob, give_up_at)):
             yield held
             return
+    if path is not None and bared:
+        raise NoPrivateKeyError(
+            f"Others can read {path}, so OpenSSH refuses it and the login was not tested; "
+            f"run: chmod 600 {quote(str(path))}"
+        )
     raise NoPrivateKeyError(_what_helps(path, loaded))
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether OpenSSH calls a private key file unprotected: it is this user's, and others may read or write it."""
+    if os.name != "posix":
+        return False
+    try:
+        seen = path.stat()
+    except OSError:
+        return False
+    return seen.st_uid == os.getuid() and bool(stat.S_IMODE(seen.st_mode) & 0o077)
 
 
 async def _held(stack: AsyncExitStack, agent_path: str, blob: bytes, give_up_at: float) -> AgentKey | None:
