@@ -203,10 +203,11 @@ def test_makers_at_the_same_time_get_one_pair(state_dir: Path) -> None:
     assert len(set(made)) == 1
 
 
-def test_our_pair_that_others_can_read_is_refused_with_the_chmod(state_dir: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o604])
+def test_our_pair_that_others_can_read_is_refused_with_the_chmod(mode: int, state_dir: Path) -> None:
     own_key_pair(state_dir)
     private = state_dir / "ssh" / "id_ed25519"
-    private.chmod(0o644)
+    private.chmod(mode)
     with pytest.raises(LocalError) as refusal:
         own_key_pair(state_dir)
     assert refusal.value.code == "ssh_key_refused"

@@ -120,6 +120,13 @@ MUTANTS: Final = (
         ("tests/access/test_probe.py::test_a_private_key_that_others_can_read_is_not_used",),
     ),
     Mutant(
+        "our private key may be read by its group",
+        "server/vastai_workflow/access/keys.py",
+        "stat.S_IMODE(private.stat().st_mode) & 0o077",
+        "stat.S_IMODE(private.stat().st_mode) & 0o007",
+        ("tests/access/test_keys.py::test_our_pair_that_others_can_read_is_refused_with_the_chmod",),
+    ),
+    Mutant(
         "a refusal repeats a private key",
         "server/vastai_workflow/domain/untrusted.py",
         '    return "a private key (not shown)" if holds_private_key(text) else clean(text, cap)\n',
