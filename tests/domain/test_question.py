@@ -73,16 +73,20 @@ def test_one_machine_is_told_as_one_and_several_as_several() -> None:
     assert one == "Destroy 7 ('a')? This server did not rent it; its data is lost."
     assert two == "Destroy 7 ('a'), 8 ('b')? This server did not rent them; their data is lost."
     assert end_question("stop", ["7 ('a')"]) == "Stop 7 ('a')? This server did not rent it."
-    assert recycle_question([7]) == "Recycle 7? The data in its container is lost."
-    assert recycle_question([7, 8]) == "Recycle 7, 8? The data in their containers is lost."
+    assert recycle_question(["7 ('a')"]) == "Recycle 7 ('a')? The data in its container is lost."
+    assert recycle_question(["7 ('a')", "8 ('b')"], [8]) == (
+        "Recycle 7 ('a'), 8 ('b')? The data in their containers is lost. This server did not rent 8."
+    )
     assert "1 runs already, this makes 3." in asked(active=RUNS[:1], count=2)
 
 
 def test_a_start_is_told_with_what_it_costs_and_how_long_the_balance_lasts_beside_the_rest() -> None:
-    question = start_question([7, 8], Rate.of("0.50"), 3, Usd.of(10), Rate.of("1.00"))
-    said = "Start 7, 8 at $0.50/h in all ($12.00 a day)? Traffic is extra. Balance $10.00 lasts 10 h. 3 run already."
-    assert question == said
-    assert start_question([7], Rate.of("0"), 1, Usd.of(1), Rate.of("0")).endswith("Balance $1.00. 1 runs already.")
+    question = start_question(["7 ('a')", "8 ('b')"], Rate.of("0.50"), 3, Usd.of(10), Rate.of("1.00"))
+    said = "at $0.50/h in all ($12.00 a day)? Traffic is extra. Balance $10.00 lasts 10 h. 3 run already."
+    assert question == f"Start 7 ('a'), 8 ('b') {said}"
+    assert start_question(["7 ('a')"], Rate.of("0"), 1, Usd.of(1), Rate.of("0")).endswith(
+        "Balance $1.00. 1 runs already."
+    )
 
 
 def test_where_nothing_runs_nothing_is_said_of_it() -> None:

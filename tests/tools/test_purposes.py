@@ -199,6 +199,21 @@ async def test_a_start_that_became_dearer_than_the_yes_is_asked_again() -> None:
 
 @pytest.mark.requirement("PURPOSE-1")
 @pytest.mark.parametrize("era", ERAS)
+async def test_a_machine_is_asked_about_with_its_label_and_whose_it_is(era: Era) -> None:
+    async with stack(era=era) as s:
+        machine = stranger(s)
+        recycle = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
+        assert recycle["ask_user"] == (
+            f"Recycle {machine} ('mine')? The data in its container is lost. This server did not rent {machine}."
+        )
+        s.world.life.stop(s.world.instances[machine])
+        s.clock.advance(60)
+        start = await s.refusal("start_instances", instance_ids=[machine])
+        assert start["ask_user"].startswith(f"Start {machine} ('mine') at $")
+
+
+@pytest.mark.requirement("PURPOSE-1")
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_yes_to_destroy_counts_after_a_newer_one_to_stop(era: Era) -> None:
     async with stack(era=era) as s:
         known = {"instance_ids": [stranger(s)]}

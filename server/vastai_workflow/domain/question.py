@@ -49,18 +49,19 @@ def keep_question(machines: Sequence[str], running: int, count: int) -> str:
     )
 
 
-def start_question(instance_ids: Sequence[int], together: Rate, running: int, credit: Usd, burning: Rate) -> str:
-    """Machines that bill again. `together`: what they cost; `burning`: that, with all else that costs, in $/h."""
+def start_question(machines: Sequence[str], together: Rate, running: int, credit: Usd, burning: Rate) -> str:
+    """Machines, in words, that bill again. `together`: what they cost; `burning`: that, with all else, in $/h."""
     return (
-        f"Start {_listed(instance_ids)} at {together} in all ({Usd(together.per_hour * 24)} a day)? "
+        f"Start {', '.join(machines)} at {together} in all ({Usd(together.per_hour * 24)} a day)? "
         f"Traffic is extra. Balance {credit}{_lasts(credit / burning)}. {_running(running)}."
     )
 
 
-def recycle_question(instance_ids: Sequence[int]) -> str:
-    """New containers in place of the old ones."""
-    inside = "its container" if len(instance_ids) == 1 else "their containers"
-    return f"Recycle {_listed(instance_ids)}? The data in {inside} is lost."
+def recycle_question(machines: Sequence[str], strangers: Sequence[int] = ()) -> str:
+    """New containers in place of the old ones. `machines`: each in words; `strangers`: those not rented here."""
+    inside = "its container" if len(machines) == 1 else "their containers"
+    whose = f" This server did not rent {', '.join(map(str, strangers))}." if strangers else ""
+    return f"Recycle {', '.join(machines)}? The data in {inside} is lost.{whose}"
 
 
 def end_question(verb: str, machines: Sequence[str]) -> str:
@@ -122,7 +123,3 @@ def _lasts(runway_h: Decimal | None) -> str:
 
 def _running(count: int) -> str:
     return f"{count} {'runs' if count == 1 else 'run'} already"
-
-
-def _listed(instance_ids: Sequence[int]) -> str:
-    return ", ".join(map(str, instance_ids))

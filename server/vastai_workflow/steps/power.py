@@ -62,7 +62,9 @@ def _start_intent(asleep: Sequence[ActiveInstance], chosen: Chosen, again: dict[
     others = [item for item in chosen.active if item.instance.id not in ids]
     running = len([item for item in chosen.active if item.state is State.RUNNING])
     burning = total([item.burn for item in others]) + together
-    question = start_question(ids, together, running, chosen.opened.account.credit, burning)
+    question = start_question(
+        [_named(item) for item in asleep], together, running, chosen.opened.account.credit, burning
+    )
     rest = committed(others) + (together - price)
     return Intent(
         Purpose.START, ids, question, again, price=price, burning=rest, running=max(len(chosen.active) - 1, 0)
@@ -92,7 +94,9 @@ async def restart_instances(
     chosen = await chosen_machines(deps, caller, instance_ids, workflow_id)
     again = call("restart_instances", instance_ids=list(chosen.ids), mode=mode, workflow_id=workflow_id)
     if mode == "recycle":
-        intent = Intent(Purpose.RECYCLE, chosen.ids, recycle_question(chosen.ids), again, detail="recycle")
+        strangers = [item.instance.id for item in chosen.machines if not item.ours]
+        question = recycle_question([_named(item) for item in chosen.machines], strangers)
+        intent = Intent(Purpose.RECYCLE, chosen.ids, question, again, detail="recycle")
         await spend(deps, caller, chosen.opened, intent)
     else:
         await _yes_for_strangers(deps, caller, chosen, "reboot", again)
@@ -142,11 +146,15 @@ def _told(error: ProviderError) -> str:
     return f"{error.message} ({error.code})"
 
 
+def _named(item: ActiveInstance) -> str:
+    return f"{item.instance.id} ({item.label!r})"
+
+
 async def _yes_for_strangers(deps: Deps, caller: Caller, chosen: Chosen, verb: str, again: dict[str, Any]) -> None:
     strangers = [item for item in chosen.machines if not item.ours]
     if not strangers:
         return
-    question = end_question(verb, [f"{item.instance.id} ({item.label!r})" for item in strangers])
+    question = end_question(verb, [_named(item) for item in strangers])
     ids = tuple(item.instance.id for item in strangers)
     await spend(deps, caller, chosen.opened, Intent(Purpose.END, ids, question, again, detail=verb))
 
