@@ -118,6 +118,10 @@ async def test_a_machine_that_was_not_rented_here_is_refused_with_its_question_a
         assert h.market.world.requests["destroy"] == 0
         refusal = await h.page.evaluate("(id) => host.call('destroy_instances', {instance_ids: [id]})", machine)
         after = refusal["_meta"]["vastai-workflow/refusal"]["next_call"]
+        [heard] = await h.host("host.told")
+        assert f"asked to destroy {machine}; it was not done: no yes yet" in heard
+        assert f"Ask the user: Destroy {machine} ('mine'" in heard
+        assert after["arguments"]["digest"] in heard
         await h.call(after["tool"], **after["arguments"])
         await h.app.get_by_role("button", name="Destroy it").click()
         await h.app.locator("#status", has_text=f"{machine} is gone.").wait_for()

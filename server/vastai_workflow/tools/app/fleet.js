@@ -305,8 +305,17 @@ async function end(id, close) {
     } catch (error) {
       say(`${id} was not destroyed by this click.`);
       showTrouble(error);
+      tellRefusal(id, error);
     }
   });
+}
+
+/** The agent has made no call, so only this tells it what to ask and how to go on. */
+function tellRefusal(id, error) {
+  const { message, ask_user: question, next_call: next } = error instanceof Refused ? error.body : { message: error.message };
+  const ask = question ? ` Ask the user: ${question}` : '';
+  const then = next ? ` Then call ${next.tool} with ${JSON.stringify(next.arguments)}.` : '';
+  host.tell(`On the page of machines the user asked to destroy ${id}; it was not done: ${message}.${ask}${then}`).catch(() => false);
 }
 
 /** Gone only where the server saw it gone. */
