@@ -13,15 +13,15 @@ MUTANTS: Final = (
     Mutant(
         "a fleet that can't be whole is rented on by a create",
         _ORDERS,
-        "        if cant_be_whole(own):\n",
-        "        if False:\n",
+        "        if (why := unwanted(own)) is not None:\n",
+        "        if (why := None) is not None:\n",
         (f"{_HALF}::test_a_create_that_goes_on_with_a_fleet_that_can_not_be_whole_sends_nothing_and_says_so",),
     ),
     Mutant(
         "a fleet that can't be whole stays planned where a release sees it",
         _FLEETS,
-        "if dropped := await drop_planned(deps, orders, SHORT_FLEET):",
-        "if dropped := 0:",
+        "if why is not None and (dropped := await drop_planned(deps, orders, why)):",
+        "if why is not None and (dropped := 0):",
         (f"{_HALF}::test_all_or_nothing_rents_no_more_once_a_machine_came_that_is_not_as_agreed",),
     ),
     Mutant(
@@ -58,5 +58,12 @@ MUTANTS: Final = (
         "[*wanted, *plan.spare][: max(ROWS, len(wanted))]",
         "wanted",
         (f"{_HALF}::test_in_a_large_market_a_sold_out_offer_is_replaced_right_after_the_search",),
+    ),
+    Mutant(
+        "a fleet whose machines were destroyed on request is rented on",
+        _FLEETS,
+        "    if any(order.reason == ON_REQUEST for order in orders):\n        return GIVEN_UP\n",
+        "",
+        (f"{_HALF}::test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_rented",),
     ),
 )

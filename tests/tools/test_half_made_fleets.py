@@ -28,7 +28,7 @@ async def test_all_or_nothing_rents_no_more_once_an_unclear_order_is_seen_not_to
         arm(s, "http_error", operation="create", nth=2, status=503)
         assert states(await s.call("create_instances", **create)) == ["rented", "unknown"] + ["planned"] * 18
         waited = await settled(s, create["workflow_id"])
-        assert any(note.startswith("18 more of an all-or-nothing fleet will not be rented") for note in waited["notes"])
+        assert any(note.startswith("18 more of a fleet will not be rented") for note in waited["notes"])
         assert any("released machine" in note and "all or nothing" in note for note in waited["notes"])
         assert waited["next_call"]["tool"] == "propose_fields"
         assert s.creates_sent() == 2
@@ -207,3 +207,21 @@ async def test_64_machines_are_proposed_found_and_begun_within_a_minute() -> Non
         made = await s.call("create_instances", **create)
         assert states(made).count("rented") >= FIRST_CALL - 1
         assert s.clock.now() - began < 60
+
+
+@pytest.mark.requirement("FLEET-8")
+@pytest.mark.parametrize("fleet", ["best_effort", "all_or_nothing"])
+@pytest.mark.parametrize("waits", [True, False])
+async def test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_rented(fleet: str, waits: bool) -> None:  # noqa: FBT001 # a parameter
+    async with stack() as s:
+        create, made = await begun(s, 20, fleet)
+        machines = [order["instance_id"] for order in made["orders"] if order["state"] == "rented"]
+        await s.call("destroy_instances", instance_ids=machines)
+        if waits:
+            waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=5)
+            assert "10 more of a fleet will not be rented (machines of it were destroyed on request)" in waited["notes"]
+            assert waited["next_call"] is None
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["released"] * 10 + ["dropped"] * 10
+        assert s.creates_sent() == FIRST_CALL
+        assert s.running() == []

@@ -18,6 +18,7 @@ _WHY_CAP: Final = 120
 _LEAST_S: Final = 15.0
 """Seconds that a release gets in any call: what nobody agreed to costs money."""
 
+GIVEN_UP: Final = "machines of it were destroyed on request"
 _TAKEN_BACK: Final = frozenset({CAME_LATE, SHORT_FLEET})
 
 
@@ -39,9 +40,12 @@ async def release_short_fleets(deps: Deps, market: Market, account_id: int, dead
     notes: list[str] = []
     gone: list[int] = []
     left: list[Order] = []
-    for orders in await _short(deps, account_id):
-        if dropped := await drop_planned(deps, orders, SHORT_FLEET):
-            notes.append(f"{dropped} more of an all-or-nothing fleet will not be rented: it can't be whole any more")
+    for orders in await _plans(deps, account_id):
+        why = unwanted(orders)
+        if why is not None and (dropped := await drop_planned(deps, orders, why)):
+            notes.append(f"{dropped} more of a fleet will not be rented ({why})")
+        if not cant_be_whole(orders):
+            continue
         live = [order for order in orders if order.live]
         if not live:
             continue
@@ -129,7 +133,8 @@ def _ids(orders: Sequence[Order]) -> str:
 
 async def short_fleets(deps: Deps, account_id: int) -> list[list[Order]]:
     """The machines that run of each fleet that can't be whole any more."""
-    live = [[order for order in orders if order.live] for orders in await _short(deps, account_id)]
+    short = [orders for orders in await _plans(deps, account_id) if cant_be_whole(orders)]
+    live = [[order for order in orders if order.live] for orders in short]
     return [orders for orders in live if orders]
 
 
@@ -141,12 +146,19 @@ async def drop_planned(deps: Deps, orders: Sequence[Order], reason: str) -> int:
     return len(planned)
 
 
-async def _short(deps: Deps, account_id: int) -> list[list[Order]]:
-    """All orders of each fleet that can't be whole any more."""
+async def _plans(deps: Deps, account_id: int) -> list[list[Order]]:
+    """All orders, by the plan that they are of."""
     plans: dict[tuple[str, str], list[Order]] = {}
     for order in await deps.store.orders(account_id=account_id):
         plans.setdefault((order.workflow_id, order.plan_id), []).append(order)
-    return [orders for orders in plans.values() if cant_be_whole(orders)]
+    return list(plans.values())
+
+
+def unwanted(orders: Sequence[Order]) -> str | None:
+    """Why what is still planned of a fleet is not to be rented any more; None while it is."""
+    if any(order.reason == ON_REQUEST for order in orders):
+        return GIVEN_UP
+    return SHORT_FLEET if cant_be_whole(orders) else None
 
 
 def cant_be_whole(orders: Sequence[Order]) -> bool:

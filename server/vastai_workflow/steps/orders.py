@@ -23,9 +23,8 @@ from vastai_workflow.domain.market import (
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.deps import owned
-from vastai_workflow.steps.ending import SHORT_FLEET
 from vastai_workflow.steps.fleet_view import committed, with_orders
-from vastai_workflow.steps.fleets import cant_be_whole, drop_planned
+from vastai_workflow.steps.fleets import drop_planned, unwanted
 from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.run import Run, stand_in
 from vastai_workflow.steps.settle import settle
@@ -46,8 +45,8 @@ async def place_all(run: Run) -> None:
     """Send this plan's planned orders, oldest first, until done, out of time, or stopped by an answer."""
     while run.stopped_by is None and (order := await _next_planned(run)) is not None:
         own = await _own(run)
-        if cant_be_whole(own):
-            await drop_planned(run.deps, own, SHORT_FLEET)
+        if (why := unwanted(own)) is not None:
+            await drop_planned(run.deps, own, why)
             return
         if run.deps.clock.now() >= run.deadline:
             return
