@@ -73,3 +73,20 @@ async def test_while_another_call_rents_an_unknown_orders_machine_is_asked_for_a
             assert (await s.refusal("destroy_instances", instance_ids=[machine]))["code"] == "account_busy"
         [end] = (await s.call("destroy_instances", instance_ids=[machine]))["instances"]
         assert end["final_state"] == "gone"
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_while_another_call_rents_what_is_plainly_ours_ends_and_the_rest_is_told_as_not_sent() -> None:
+    async with stack() as s:
+        await looked_at_before(s)
+        arm(s, "drop_reply", operation="create", nth=2)
+        made = await s.call("create_instances", **await planned(s, count=2, fleet="best_effort"))
+        [known] = [order["instance_id"] for order in made["orders"] if order["state"] == "rented"]
+        s.clock.advance(30)
+        [other] = set(s.running()) - {known}
+        order = await last_order(s)
+        async with s.deps.store.account_lock(order.account_id):
+            ends = (await s.call("destroy_instances", instance_ids=[other, known]))["instances"]
+        assert {end["instance_id"]: end["final_state"] for end in ends} == {known: "gone", other: "unknown"}
+        assert "nothing was sent" in next(end["reason"] for end in ends if end["instance_id"] == other)
+        assert s.running() == [other]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vastai_workflow.domain.errors import ProviderError, call
+from vastai_workflow.domain.errors import ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.lifecycle import State
+from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.money import Usd
 from vastai_workflow.domain.question import end_question
 from vastai_workflow.domain.workflow import Purpose
@@ -52,18 +53,23 @@ async def destroy_instances(
     require_writes(deps)
     ids = tuple(dict.fromkeys(instance_ids))
     unlisted: ProviderError | None = None
+    busy: Refusal | None = None
     try:
         opened = await open_market(deps, caller, workflow_id, ids)
     except ProviderError as error:
         return tuple(_not_sent(i, error) for i in ids)
     try:
         listed = await opened.market.instances()
-        await adopt(deps, opened.account.id, listed, ids)
+        busy = await _busy_for(deps, opened.account.id, listed, ids)
         seen = await with_orders(deps, opened.account.id, listed)
     except ProviderError as error:
         unlisted = error
         seen, _ = await ours_by_page(deps, opened.market, opened.account.id, ids)
     active = {item.instance.id: item for item in seen}
+    held_back = () if busy is None else tuple(i for i in ids if i not in active or not active[i].ours)
+    if busy is not None and len(held_back) == len(ids):
+        raise busy
+    ids = tuple(i for i in ids if i not in held_back)
     strangers = tuple(i for i in ids if i in active and not _is_of_ours(active[i]))
     if strangers:
         again = call("destroy_instances", instance_ids=list(ids), workflow_id=workflow_id)
@@ -73,7 +79,19 @@ async def destroy_instances(
     worth = [target for target in targets if target.worth]
     sender = on_request(caller, workflow_id)
     looks = await end_all(deps, opened.market, worth, deadline, sender, reason=ON_REQUEST)
-    return tuple([await _told(deps, target, looks.get(target.instance_id), unlisted) for target in targets])
+    told = [await _told(deps, target, looks.get(target.instance_id), unlisted) for target in targets]
+    return (*told, *(_not_sent(i, busy) for i in held_back if busy is not None))
+
+
+async def _busy_for(deps: Deps, account_id: int, listed: Sequence[Instance], ids: Sequence[int]) -> Refusal | None:
+    """Take on record what these ids name; the refusal where another call rents for the account just now."""
+    try:
+        await adopt(deps, account_id, listed, ids)
+    except Refusal as refusal:
+        if refusal.code != "account_busy":
+            raise
+        return refusal
+    return None
 
 
 def _is_of_ours(item: ActiveInstance) -> bool:
@@ -90,7 +108,7 @@ async def _target(deps: Deps, instance_id: int, seen: ActiveInstance | None) -> 
     return Target(instance_id, seen, orders, lists_after, proven=seen is not None)
 
 
-def _not_sent(instance_id: int, error: ProviderError) -> End:
+def _not_sent(instance_id: int, error: WorkflowError) -> End:
     return End(instance_id, "unknown", reason=f"nothing was sent: {error.message} ({error.code})")
 
 

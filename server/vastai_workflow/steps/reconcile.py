@@ -47,7 +47,9 @@ async def settle_now(
     except Refusal as busy:
         if busy.code != _BUSY:
             raise
-        return Settled(notes=("another call is renting for this account",), busy=True)
+        notes = ("another call is renting for this account",)
+        keep(deps, account_id, notes)
+        return Settled(notes=notes, busy=True)
 
 
 async def settle_on_first_use(deps: Deps, market: Market, account_id: int, listed: Listed | None = None) -> Settled:
