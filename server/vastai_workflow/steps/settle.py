@@ -132,6 +132,7 @@ def _may_be_its_own(order: Order, instance: Instance) -> bool:
 async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
     store, facts = work.deps.store, OrderFacts(instance_id=instance.id)
     if order.state is OrderState.RENTED:
+        await _tell_of_another(work, order, instance)
         return await store.note_order(order.order_id, facts)
     if order.state is OrderState.PLANNED:
         order = await store.move_order(
@@ -141,6 +142,13 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
         facts = OrderFacts(instance_id=instance.id, late_since=work.deps.clock.now(), warnings=(CAME_AFTER_ALL,))
         work.came_late.add(order.order_id)
     return await store.move_order(order.order_id, OrderState.RENTED, facts)
+
+
+async def _tell_of_another(work: Work, order: Order, instance: Instance) -> None:
+    """The order has another machine than its answer named: the user may look for that one."""
+    gone = order.instance_id is not None and await work.market.instance(order.instance_id) is None
+    named = f"machine {order.instance_id} of order {order.order_id} " + ("is gone" if gone else "is not ours")
+    work.tell(f"{named}; its request made machine {instance.id}, which is the order's now", once=True)
 
 
 async def _check_rented(work: Work, order: Order, asked: Moment) -> None:
