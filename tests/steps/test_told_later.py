@@ -203,6 +203,7 @@ async def test_that_an_order_has_another_machine_than_its_answer_named_is_told()
         named = made["orders"][0]["instance_id"]
         s.world.life.end(s.world.instances[named])
         s.clock.advance(40)
+        s.world.settle()
         [other] = s.running()
         waited = await s.call("wait_until_ready", workflow_id=asked["workflow_id"], timeout_s=0)
         assert any(f"machine {named}" in n and "is gone" in n and str(other) in n for n in waited["notes"])
