@@ -112,10 +112,10 @@ async def test_our_own_machine_that_anothers_reply_names_stays_its_orders_and_en
 @pytest.mark.requirement("GATE-6")
 async def test_a_machine_that_no_list_shows_counts_though_its_reply_named_a_listed_one() -> None:
     async with stack(caps=Caps(max_instances=2)) as s:
-        _, [machine] = await s.ready()
+        other = stranger(s)
         create = await planned(s)
         arm(s, "hidden", seconds=50.0)
-        arm(s, "other_id", id=machine)
+        arm(s, "other_id", id=other)
         await s.call("create_instances", **create)
         refusal = await s.refusal("create_instances", **await planned(s))
         assert refusal["code"] == "cap_exceeded"
