@@ -387,3 +387,14 @@ def test_a_code_or_the_page_is_asked_for(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "--page" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.requirement("APPROVE-1")
+def test_where_no_ledger_is_the_command_says_so_names_the_folder_and_makes_none(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    command = [sys.executable, "-m", "vastai_workflow", "approve", "abcd", "--store", str(elsewhere)]
+    code, said = typed(command, "no", environment(tmp_path))
+    assert code == 2
+    assert f"no ledger is in {elsewhere}" in said
+    assert "--store FOLDER" in said
+    assert not elsewhere.exists()

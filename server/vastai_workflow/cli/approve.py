@@ -32,9 +32,18 @@ def run(args: argparse.Namespace) -> int:
     """0 where you agreed, 1 where you did not."""
     from vastai_workflow.cli.terminal import ask  # noqa: PLC0415 # --help starts without it
     from vastai_workflow.cli.wiring import RealMarket  # noqa: PLC0415 # the same
+    from vastai_workflow.domain.errors import Refusal  # noqa: PLC0415 # the same
     from vastai_workflow.settings import Settings  # noqa: PLC0415 # the same
+    from vastai_workflow.store.folder import LEDGER  # noqa: PLC0415 # the same
 
-    market = RealMarket(Settings.from_environment(os.environ, state=args.store), dict(os.environ))
+    settings = Settings.from_environment(os.environ, state=args.store)
+    if not args.page and not (settings.state / LEDGER).is_file():
+        raise Refusal(
+            "no_such_question",
+            f"no ledger is in {settings.state}, so nothing was asked there",
+            next_step="give the folder that your agent's command names: --store FOLDER",
+        )
+    market = RealMarket(settings, dict(os.environ))
 
     async def work() -> int:
         deps = await market.make()
