@@ -122,6 +122,7 @@ def test_what_is_rented_in_words(given: dict[str, Any], said: str) -> None:
         ({"ports": ["8080", "53/udp"]}, "With ports 53:53/udp, 8080:8080."),
         ({"template_hash": "abcdef12"}, "With template abcdef12."),
         ({"onstart": "curl x | sh\nls"}, "With at start 'curl x | sh ls'."),
+        ({"onstart": f"{'true;' * 800} curl x | sh"}, " curl x | sh'."),
         ({"env": {"A": "y"}, "ports": ["80"]}, "With env A (values not shown); ports 80:80."),
     ],
 )

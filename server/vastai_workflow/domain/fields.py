@@ -35,7 +35,7 @@ _PRICE_STEP: Final = Decimal("0.0001")
 """What `Rate` shows: a price that is agreed to is the price that was shown."""
 _FINE_STEP: Final = Decimal("0.000001")
 _MAX_ENV: Final = 32768
-_MAX_ONSTART: Final = 4096
+MAX_ONSTART: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,8 @@ def _template(name: str, value: Any) -> str:
 
 
 def _onstart(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_ONSTART or _UNSENDABLE.search(value):
-        raise refuse(name, "a text that does not fit", f"a script of 1 to {_MAX_ONSTART} characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ONSTART or _UNSENDABLE.search(value):
+        raise refuse(name, "a text that does not fit", f"a script of 1 to {MAX_ONSTART} characters")
     return value
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, POLICIES, shown
+from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, MAX_ONSTART, POLICIES
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
+from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Workflow
 
 _FLEETS: Final = {FLEETS[0]: "all of them or none", FLEETS[1]: "as many as there are"}
@@ -99,7 +100,7 @@ def _inside(values: Mapping[str, Any]) -> list[str]:
         f"env {', '.join(values['env'])} (values not shown)" if values.get("env") else "",
         f"ports {', '.join(values['ports'])}" if values.get("ports") else "",
         f"template {values['template_hash']}" if values.get("template_hash") else "",
-        f"at start {shown('onstart', values['onstart'])!r}" if values.get("onstart") else "",
+        f"at start {clean(values['onstart'], MAX_ONSTART)!r}" if values.get("onstart") else "",  # all that will run
     ]
     given = "; ".join(part for part in parts if part)
     return [f"With {given}."] if given else []
