@@ -1,5 +1,6 @@
 """`approve`: a person answers the question of a code on their own terminal, and nobody else does."""
 
+import os
 import re
 import shlex
 import sys
@@ -356,7 +357,8 @@ async def test_the_whole_command_works_as_it_stands_on_a_terminal_and_not_from_a
 @pytest.mark.requirement("APPROVE-2")
 def test_nothing_in_a_question_moves_the_cursor_of_the_terminal(tmp_path: Path) -> None:
     asks = "from vastai_workflow.cli.terminal import ask; ask('Rent?\\x1b[2J\\x1b[H\\x07\\u202e no\\nIt costs $1:')"
-    assert typed([sys.executable, "-c", asks], "x", environment(tmp_path)) == (0, "Rent? no\nIt costs $1: x\n")
+    around = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}  # the program under test
+    assert typed([sys.executable, "-c", asks], "x", around) == (0, "Rent? no\nIt costs $1: x\n")
 
 
 @pytest.mark.requirement("APPROVE-1")
