@@ -53,18 +53,15 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
     if plan.digest != workflow.digest and not own:
         raise Refusal("digest_mismatch", "the plan was made for other fields", next_call=_find_call(workflow_id))
     opened = await open_market(deps, caller, workflow_id)
-    notes, told = [*take(deps, opened.account.id), *opened.notes], True
+    notes = [*take(deps, opened.account.id), *opened.notes]
     try:
         async with deps.store.account_lock(opened.account.id):
             return await _rent(deps, caller, opened, workflow, plan, notes, progress)
     except WorkflowError as error:  # what settling ended is told all the same
         raise error.told_with(notes) from None
     except anyio.get_cancelled_exc_class():
-        told = False
+        keep(deps, opened.account.id, notes)
         raise
-    finally:
-        if not told:
-            keep(deps, opened.account.id, notes)
 
 
 async def _rent(
