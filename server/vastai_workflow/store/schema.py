@@ -7,7 +7,7 @@ from typing import Final
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import OrderState
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Kept in `PRAGMA user_version`; an older program refuses a newer ledger."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in OrderState)
@@ -53,6 +53,7 @@ _MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
     1: ("ALTER TABLE store ADD COLUMN home TEXT NOT NULL DEFAULT ''",),
     2: _AUDIT,
     3: ("UPDATE workflows SET body = json_remove(json_set(body, '$.questions', json('[]')), '$.asked_active')",),
+    4: (),  # orders and workflows hold more than an older program reads
 }
 """What makes the next version of each older one."""
 
