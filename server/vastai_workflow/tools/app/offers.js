@@ -323,7 +323,10 @@ function plotWords(rows) {
 }
 
 byId('filter').addEventListener('input', showRows);
-byId('filter').addEventListener('reset', () => setTimeout(showRows)); // the fields are emptied after the event
+byId('show-all').addEventListener('click', () => {
+  byId('filter').reset();
+  showRows();
+});
 byId('filter').addEventListener('submit', (event) => event.preventDefault());
 byId('choose').addEventListener('click', choose);
 byId('again').addEventListener('click', searchAgain);
