@@ -51,7 +51,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "ASK-1": "Where the client can ask its user, confirm_fields does, for every purpose; nobody is asked twice.",
     "ASK-2": "The question shows all that is agreed and nothing secret.",
     "ASK-3": "Only the value that the question names is a yes; another one confirms nothing and is no decline.",
-    "ASK-4": "After a decline, a cancel or no answer only a person's own yes counts to the same, from any client.",
+    "ASK-4": "After a no, and from a question to its answer, only a person's own yes counts, from any client.",
     "ASK-5": "An answer counts once, for the question that it was given to, and for 30 minutes.",
     "ASK-6": "While the old era asks, progress goes out every 10 s; a call cut short confirms nothing.",
     "ASK-7": "Only a client that declares forms is sent one; where it declares none, the other ways are told.",

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutants.runner import Mutant
 
+_WORKFLOW: Final = "server/vastai_workflow/domain/workflow.py"
 _WORDS: Final = "server/vastai_workflow/domain/asking.py"
 _POLICY: Final = "server/vastai_workflow/steps/asking.py"
 _CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
@@ -17,6 +18,7 @@ _PAGE: Final = "server/vastai_workflow/tools/approval_page.py"
 _ASKED: Final = "tests/tools/test_asked.py"
 _ANSWERS: Final = "tests/tools/test_answers.py"
 _APPROVE: Final = "tests/cli/test_approve.py"
+_OPEN: Final = "tests/tools/test_unanswered.py"
 _BY_PAGE: Final = "tests/tools/test_approval_page.py"
 
 MUTANTS: Final = (
@@ -43,9 +45,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a no to what is done to a machine is forgotten in another workflow",
-        _POLICY,
-        "for item in (workflow, *others) for mark in item.declined",
-        "for item in (workflow,) for mark in item.declined",
+        _WORKFLOW,
+        "for item in (self, *others) for mark in item.declined",
+        "for item in (self,) for mark in item.declined",
         ("tests/tools/test_noes.py::test_a_no_to_what_is_done_to_a_machine_holds_in_every_workflow",),
     ),
     Mutant(
@@ -86,15 +88,15 @@ MUTANTS: Final = (
     Mutant(
         "an agent says yes after the person said no",
         _POLICY,
-        'own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)',
+        'own = deps.approval == "human" or workflow.takes_only_their_own(marks)',
         'own = deps.approval == "human"',
         (f"{_ASKED}::test_after_a_no_no_agent_reports_a_yes_from_whatever_client",),
     ),
     Mutant(
         "an agent says yes with approval human",
         _POLICY,
-        'own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)',
-        "own = any(mark in workflow.declined for mark in marks)",
+        'own = deps.approval == "human" or workflow.takes_only_their_own(marks)',
+        "own = workflow.takes_only_their_own(marks)",
         ("tests/tools/test_gate.py::test_with_approval_human_an_agents_word_is_no_yes",),
     ),
     Mutant(
@@ -156,6 +158,30 @@ MUTANTS: Final = (
         "await asking.note_no(deps, asked.told.workflow_id, question, caller_of(ctx).unanswered, said=False)",
         "pass",
         (f"{_ANSWERS}::test_a_call_that_is_cut_short_while_the_person_is_asked_confirms_nothing",),
+    ),
+    Mutant(
+        "a question that nobody answers leaves no trace",
+        _CLIENT,
+        "    await asking.note_put(deps, asked.told.workflow_id, question)\n",
+        "",
+        (
+            f"{_OPEN}::test_a_question_that_was_dropped_takes_no_agents_yes_also_after_a_restart",
+            f"{_OPEN}::test_while_the_person_thinks_no_agent_says_yes",
+        ),
+    ),
+    Mutant(
+        "a proposal forgets that a question was not answered",
+        "server/vastai_workflow/steps/dialog.py",
+        "        unanswered=current.unanswered,\n",
+        "        unanswered=(),\n",
+        (f"{_OPEN}::test_a_question_that_was_dropped_takes_no_agents_yes_also_after_a_restart",),
+    ),
+    Mutant(
+        "a question about a machine waits for its answer in one workflow alone",
+        _WORKFLOW,
+        "for item in (self, *others) for mark in item.unanswered",
+        "for item in (self,) for mark in item.unanswered",
+        (f"{_OPEN}::test_what_is_done_to_a_machine_waits_for_the_person_in_every_workflow",),
     ),
     Mutant(
         "no sign of life while the person is asked",

@@ -15,6 +15,7 @@ from tests.stack import ERAS, Era, Stack, stack, text_of
 from tests.tools.acts import Heard, follow, stranger
 from tests.tools.person import Person, reply
 from tests.tools.test_asked import beside, rents
+from vastai_workflow.domain.audit import Kind
 from vastai_workflow.domain.workflow import Confirmation
 from vastai_workflow.server import REFUSAL_META
 from vastai_workflow.simulator.clock import VirtualClock
@@ -350,9 +351,11 @@ async def test_a_call_that_is_cut_short_while_the_person_is_asked_confirms_nothi
         for _ in range(TURNS):
             await asyncio.sleep(0)
         assert await yeses(s) == []
-        if era == "legacy":  # the new era has no call that could be cut short: the answer is a call of its own
-            async with beside(s, era) as mute:
-                assert (await mute.refusal("confirm_fields", **call))["code"] == "person_needed"
+        async with beside(s, era) as mute:
+            assert (await mute.refusal("confirm_fields", **call))["code"] == "person_needed"
+        noes = [(event.by, event.what) for event in await s.deps.store.trail() if event.kind is Kind.DECLINED]
+        # the new era has no call that could be cut short: the answer is a call of its own
+        assert noes == ([("nobody, asked by mcp", "no answer")] if era == "legacy" else [])
 
 
 @pytest.mark.requirement("ASK-4")

@@ -1,6 +1,6 @@
 """A workflow: one dialog with its fields, the yeses given, the plan, and nothing that can be computed from them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -179,8 +179,9 @@ class Shown(_Value):
 class Workflow(_Value):
     """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`.
 
-    `declined`: marks of the questions to which the person said no, or nothing: they take only a person's own yes.
-    `last_no`: the newest of these.
+    `declined`: marks of the questions to which the person said no, or nothing. `unanswered`: of those that went to a
+    person by their client, which may never tell what became of them. Both take only a person's own yes.
+    `last_no`: the newest no.
     """
 
     workflow_id: str
@@ -200,6 +201,7 @@ class Workflow(_Value):
     plans: tuple[Plan, ...] = ()
     questions: tuple[Question, ...] = ()
     declined: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
     last_no: No | None = None
     secrets: Mapping[str, str] = Field(default_factory=dict[str, str], repr=False)
 
@@ -238,7 +240,26 @@ class Workflow(_Value):
 
     def answered(self, code: str) -> "Workflow":
         """Without a question that has its answer."""
-        return self.with_(questions=tuple(item for item in self.questions if item.code != code))
+        heard = {mark for item in self.questions if item.code == code for mark in item.marks}
+        return self.with_(
+            questions=tuple(item for item in self.questions if item.code != code),
+            unanswered=tuple(mark for mark in self.unanswered if mark not in heard),
+        )
+
+    def put(self, marks: Collection[str]) -> "Workflow":
+        """With a question on its way to a person."""
+        return self.with_(unanswered=tuple(dict.fromkeys((*self.unanswered, *marks))))
+
+    def with_marks_of(self, *others: "Workflow") -> "Workflow":
+        """With what others take only a person's own yes to."""
+        return self.with_(
+            declined=tuple({mark for item in (self, *others) for mark in item.declined}),
+            unanswered=tuple({mark for item in (self, *others) for mark in item.unanswered}),
+        )
+
+    def takes_only_their_own(self, marks: Collection[str]) -> bool:
+        """Whether no agent reports a yes to any of these."""
+        return not {*self.declined, *self.unanswered}.isdisjoint(marks)
 
     def agreed(self, confirmation: Confirmation) -> "Workflow":
         """With one yes more."""

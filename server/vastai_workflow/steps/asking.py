@@ -19,8 +19,8 @@ class Whose(StrEnum):
 
 
 def whose_yes(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[str]) -> Whose:
-    """By the operator's policy; what was declined takes a person's own yes under every policy."""
-    own = deps.approval == "human" or any(mark in workflow.declined for mark in marks)
+    """By the operator's policy; what was declined, or not answered yet, takes a person's own yes under every policy."""
+    own = deps.approval == "human" or workflow.takes_only_their_own(marks)
     if caller.asks and (own or deps.approval == "auto"):
         return Whose.ASKED
     return Whose.ELSEWHERE if own else Whose.RELAYED
@@ -29,10 +29,10 @@ def whose_yes(deps: Deps, caller: Caller, workflow: Workflow, marks: Sequence[st
 async def seen_with_noes(deps: Deps, workflow: Workflow) -> Workflow:
     """As `whose_yes` sees it where machines are asked about: a no to what is done to them holds in all workflows.
 
-    Never to be stored. A digest to rent is of one workflow, and so are the noes to its key source and its machines.
+    So does a question that nobody answered. Never to be stored. A digest to rent is of one workflow, and so are the
+    noes to its key source and its machines.
     """
-    others = await deps.store.workflows(workflow.owner)
-    return workflow.with_(declined=tuple({mark for item in (workflow, *others) for mark in item.declined}))
+    return workflow.with_marks_of(*await deps.store.workflows(workflow.owner))
 
 
 def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Question:
@@ -113,8 +113,10 @@ def require_relayed(deps: Deps, caller: Caller, workflow: Workflow, marks: Seque
 
 def person_needed(deps: Deps, workflow: Workflow, question: Question | None) -> Refusal:
     """Only a person's own yes counts, and this client can't ask for it: how they give it."""
-    declined = question is not None and any(mark in workflow.declined for mark in question.marks)
-    why = "since they did not agree when they were asked" if declined else "approval human"
+    why = "approval human"
+    if question is not None and workflow.takes_only_their_own(question.marks):
+        declined = any(mark in workflow.declined for mark in question.marks)
+        why = f"since they {'did not agree when they were asked' if declined else 'were asked, and no answer came yet'}"
     return Refusal(
         "person_needed",
         f"got a yes reported by an agent, allowed only the user's own ({why})",
@@ -133,6 +135,13 @@ def check_answer(question: Question, typed: str) -> None:
 def unfit_answer(what: str) -> Refusal:
     """An answer that is no yes and no no: it may be asked again."""
     return Refusal("wrong_answer", f"{what}; nothing was confirmed, nothing was spent")
+
+
+async def note_put(deps: Deps, workflow_id: str, question: Question) -> None:
+    """Keep, before it goes, that a question goes to a person: no agent reports a yes to it until they have answered."""
+    workflow = await deps.store.workflow(workflow_id)
+    if workflow is None or not set(question.marks) <= set(workflow.unanswered):
+        await deps.store.change_workflow(workflow_id, lambda current: current.put(question.marks))
 
 
 async def note_no(deps: Deps, workflow_id: str, question: Question, by: str, *, said: bool) -> Workflow:

@@ -200,7 +200,7 @@ async def relayed(deps: Deps, caller: Caller, told: Told) -> Proposal:
     """The user's yes as the agent reports it, with the digest that was shown."""
     workflow = await owned(deps, caller, told.workflow_id)
     if told.purpose is not Purpose.RENT:
-        return await _relayed_purpose(deps, caller, told, (await seen_with_noes(deps, workflow)).declined)
+        return await _relayed_purpose(deps, caller, told, await seen_with_noes(deps, workflow))
     check_digest(deps, caller, workflow, told.digest)
     if told.names is not None and (odd := [name for name in told.names if name not in workflow.fields]):
         raise fields.refuse("fields", odd[0], ", ".join(workflow.fields))
@@ -321,8 +321,8 @@ async def _relayed_key_source(deps: Deps, caller: Caller, workflow: Workflow, to
     return await look_once_more(deps, caller, await deps.store.change_workflow(workflow.workflow_id, agreed))
 
 
-async def _relayed_purpose(deps: Deps, caller: Caller, told: Told, declined: tuple[str, ...]) -> Proposal:
-    """A yes of its own, to the question that the refusal asked. `declined`: in all of the owner's workflows."""
+async def _relayed_purpose(deps: Deps, caller: Caller, told: Told, seen: Workflow) -> Proposal:
+    """A yes of its own, to the question that the refusal asked. `seen`: with the marks of all the owner's workflows."""
     made: list[Confirmation] = []
 
     def agreed(current: Workflow) -> Workflow:
@@ -333,7 +333,7 @@ async def _relayed_purpose(deps: Deps, caller: Caller, told: Told, declined: tup
         question = None if told.digest is None else _meant(current, told, ())
         if question is None or not question.open_at(deps.clock.now()):
             raise not_asked(told.purpose, told.digest, told.instance_ids)
-        require_relayed(deps, caller, current.with_(declined=declined), question.marks)
+        require_relayed(deps, caller, current.with_marks_of(seen), question.marks)
         made.append(yes_to(deps, question, caller.relayed))
         return current.answered(question.code).agreed(made[-1])
 

@@ -186,6 +186,7 @@ def _merged(deps: Deps, current: Workflow, completed: Workflow, question: Questi
         confirmations=current.confirmations,
         plans=current.plans,
         declined=current.declined,
+        unanswered=current.unanswered,
         last_no=current.last_no,
         questions=others,
     )

@@ -7,7 +7,7 @@ from typing import Final
 from vastai_workflow.domain.errors import LocalError
 from vastai_workflow.domain.ledger import OrderState
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Kept in `PRAGMA user_version`; an older program refuses a newer ledger."""
 
 _STATES: Final = ", ".join(f"'{state}'" for state in OrderState)
@@ -54,6 +54,7 @@ _MIGRATIONS: Final[Mapping[int, tuple[str, ...]]] = {
     2: _AUDIT,
     3: ("UPDATE workflows SET body = json_remove(json_set(body, '$.questions', json('[]')), '$.asked_active')",),
     4: (),  # orders and workflows hold more than an older program reads
+    5: (),  # so do workflows
 }
 """What makes the next version of each older one."""
 

@@ -69,9 +69,10 @@ async def replied(ctx: Ctx, asked: Annotated[Any, Resolve(meant)]) -> Any:
     question = asked.way
     if not isinstance(question, record.Question):
         return None
+    deps = await deps_of(ctx)
+    await asking.note_put(deps, asked.told.workflow_id, question)
     if ctx.protocol_version is not None and ctx.protocol_version >= IN_ROUNDS:
         return Elicit(wording.put(question), forms.FORMS[question.form])
-    deps = await deps_of(ctx)
     try:
         return await _asked_now(ctx, deps, question)
     except anyio.get_cancelled_exc_class():
