@@ -21,6 +21,7 @@ _LEDGER: Final = "server/vastai_workflow/domain/ledger.py"
 
 _REMOVED: Final = "server/vastai_workflow/steps/removed_keys.py"
 _UNKEY: Final = "tests/tools/test_removed_keys.py"
+_AGAIN: Final = "tests/tools/test_keys_again.py"
 
 _RULES: Final = "tests/domain/test_gate_rules.py"
 _BY_TOOLS: Final = "tests/tools/test_gate.py"
@@ -210,6 +211,23 @@ MUTANTS: Final = (
         'current.model_copy(update={"spent_at": now})',
         "current",
         ("tests/tools/test_purposes.py::test_a_yes_to_start_is_spent_by_one_start",),
+    ),
+    Mutant(
+        "a yes of its own is used up by a call that sends nothing",
+        _PURPOSES,
+        "    return Yes(deps, home.workflow_id, facts, intent.again)",
+        "    yes = Yes(deps, home.workflow_id, facts, intent.again)\n    await yes.spend()\n    return yes",
+        (f"{_AGAIN}::test_a_call_that_fails_before_it_changes_a_key_leaves_the_yes_for_the_next",),
+    ),
+    Mutant(
+        "a yes of its own is not looked at again when it is used",
+        _PURPOSES,
+        "first_refusal(replace(self._facts, now=now, confirmation=current))",
+        "first_refusal(self._facts)",
+        (
+            f"{_AGAIN}::test_two_calls_at_once_on_one_yes_attach_once",
+            f"{_AGAIN}::test_a_yes_whose_time_is_up_when_the_request_would_leave_attaches_nothing",
+        ),
     ),
     Mutant(
         "a yes of its own is good for other machines",

@@ -11,7 +11,7 @@ from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.ports import Keys, LocalKey, Market
-from vastai_workflow.steps.purposes import Intent, spend
+from vastai_workflow.steps.purposes import Intent, Yes, yes_for
 from vastai_workflow.steps.readiness_window import reset_window
 from vastai_workflow.steps.writes import require_writes
 
@@ -65,9 +65,13 @@ def _takes(other: Confirmation, yes: Confirmation, fingerprint: str) -> bool:
     return from_account and other.detail == fingerprint and (other.spent_at or 0) >= yes.at
 
 
-async def ensure_instance_key(market: Market, keys: Keys, instance_id: int, public_key: str) -> bool:
-    """Attach a key to a machine if it is not there; True where it was added."""
+async def ensure_instance_key(
+    market: Market, keys: Keys, instance_id: int, public_key: str, yes: Yes | None = None
+) -> bool:
+    """Attach a key to a machine if it is not there; True where it was added. A yes is spent once the keys are read."""
     entries = await market.instance_keys(instance_id)
+    if yes is not None:
+        await yes.spend()
     if any(keys.same(entry.public_key, public_key) for entry in entries):
         return False
     await market.attach_key(instance_id, public_key)
@@ -86,21 +90,24 @@ async def attach_ssh_key(
     ids, opened = machines.ids, machines.opened
     agreed = _agreed_keys(machines)
     chosen = await _chosen(deps, opened.workflow, public_key, agreed)
+    yes: Yes | None = None
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
         again = call("attach_ssh_key", instance_ids=list(instance_ids), public_key=public_key, workflow_id=workflow_id)
-        await spend(deps, caller, opened, Intent(Purpose.ATTACH, ids, question, again, detail=chosen.fingerprint))
+        yes = await yes_for(
+            deps, caller, opened, Intent(Purpose.ATTACH, ids, question, again, detail=chosen.fingerprint)
+        )
     deadline = deps.clock.now() + CALL_BUDGET_S
-    return tuple([await _attached(deps, machines, instance_id, chosen, deadline) for instance_id in ids])
+    return tuple([await _attached(deps, machines, instance_id, chosen, yes, deadline) for instance_id in ids])
 
 
 async def _attached(
-    deps: Deps, machines: Chosen, instance_id: int, key: LocalKey | ChosenKey, deadline: float
+    deps: Deps, machines: Chosen, instance_id: int, key: LocalKey | ChosenKey, yes: Yes | None, deadline: float
 ) -> Attached:
     if deps.clock.now() >= deadline:
         return Attached(instance_id, key.fingerprint, added=False, reason=_OUT_OF_TIME)
     try:
-        added = await ensure_instance_key(machines.opened.market, deps.keys, instance_id, key.public_key)
+        added = await ensure_instance_key(machines.opened.market, deps.keys, instance_id, key.public_key, yes)
     except ProviderError as error:
         if len(machines.ids) == 1:
             raise

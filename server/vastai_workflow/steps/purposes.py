@@ -1,7 +1,7 @@
 """A yes of its own for start, recycle, SSH keys that come or go, and the end of machines that are not ours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vastai_workflow.domain import fields
@@ -53,9 +53,41 @@ def digest_for(intent: Intent, account_id: int, ceiling: Rate | None) -> str:
     )
 
 
-async def spend(deps: Deps, caller: Caller, opened: Opened, intent: Intent) -> Confirmation:
-    """Spend the yes to this very intent, before anything is sent; without one, refuse and say how to ask."""
-    home, confirmation = await _given(deps, caller, opened, intent)
+@dataclass(slots=True)
+class Yes:
+    """A yes that fits an intent, not used yet."""
+
+    _deps: Deps
+    _home: str
+    _facts: Facts
+    _again: dict[str, Any]
+    _spent: bool = False
+
+    async def spend(self) -> None:
+        """Use it, right before the first request that stands on it leaves; once, however often it is called.
+
+        Raises Refusal where another call was first, or its time is up meanwhile.
+        """
+        if not self._spent:
+            await self._deps.store.change_workflow(self._home, self._used)
+            self._spent = True
+
+    def _used(self, workflow: Workflow) -> Workflow:
+        now = self._deps.clock.now()
+        mine = None if self._facts.confirmation is None else self._facts.confirmation.confirmation_id
+        others = [item for item in workflow.confirmations if item.confirmation_id != mine]
+        current = next((item for item in workflow.confirmations if item.confirmation_id == mine), None)
+        refusal = first_refusal(replace(self._facts, now=now, confirmation=current))
+        if refusal is not None:
+            raise Refusal(refusal.code, refusal.message, next_step="call again: it asks anew", next_call=self._again)
+        if current is None:
+            raise AssertionError
+        return workflow.with_(confirmations=(*others, current.model_copy(update={"spent_at": now})))
+
+
+async def yes_for(deps: Deps, caller: Caller, opened: Opened, intent: Intent) -> Yes:
+    """The yes to this very intent, to be spent; without one, refuse and say how to ask."""
+    home, confirmation = await _newest(deps, caller, opened, intent)
     ceiling = _ceiling(intent, confirmation)
     facts = Facts(
         purpose=intent.purpose,
@@ -69,11 +101,16 @@ async def spend(deps: Deps, caller: Caller, opened: Opened, intent: Intent) -> C
         running=intent.running,
     )
     refusal = first_refusal(facts)
-    if refusal is not None or home is None or confirmation is None:
+    if refusal is not None or home is None:
         if refusal is not None and refusal.code in {"read_only", "cap_exceeded"}:
             raise refusal
         raise await _ask(deps, caller, opened, intent, refusal)
-    return await _spent(deps, home, confirmation)
+    return Yes(deps, home.workflow_id, facts, intent.again)
+
+
+async def spend(deps: Deps, caller: Caller, opened: Opened, intent: Intent) -> None:
+    """Spend the yes to this very intent at once, before anything is sent; refused like `yes_for`."""
+    await (await yes_for(deps, caller, opened, intent)).spend()
 
 
 def yes_to(deps: Deps, question: Question, by: str) -> Confirmation:
@@ -108,7 +145,7 @@ def not_asked(purpose: Purpose, digest: str | None, instance_ids: Sequence[int] 
     )
 
 
-async def _given(
+async def _newest(
     deps: Deps, caller: Caller, opened: Opened, intent: Intent
 ) -> tuple[Workflow | None, Confirmation | None]:
     """The newest yes of this purpose to exactly these machines, in the given workflow or any of the owner's.
@@ -196,18 +233,3 @@ async def _home(deps: Deps, caller: Caller, opened: Opened, question: Question) 
     )
     await deps.store.add_workflow(workflow)
     return workflow
-
-
-async def _spent(deps: Deps, home: Workflow, confirmation: Confirmation) -> Confirmation:
-    now = deps.clock.now()
-
-    def mark(workflow: Workflow) -> Workflow:
-        current = next((c for c in workflow.confirmations if c.confirmation_id == confirmation.confirmation_id), None)
-        if current is None or current.spent_at is not None:
-            raise Refusal("confirmation_spent", f"this yes to {confirmation.purpose} was used already")
-        used = current.model_copy(update={"spent_at": now})
-        others = [c for c in workflow.confirmations if c.confirmation_id != used.confirmation_id]
-        return workflow.with_(confirmations=(*others, used))
-
-    await deps.store.change_workflow(home.workflow_id, mark)
-    return confirmation

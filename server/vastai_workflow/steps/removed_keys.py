@@ -22,7 +22,7 @@ from vastai_workflow.steps.chosen import chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import ActiveInstance, with_orders
-from vastai_workflow.steps.purposes import Intent, spend
+from vastai_workflow.steps.purposes import Intent, Yes, spend, yes_for
 from vastai_workflow.steps.readiness_window import reset_window
 from vastai_workflow.steps.writes import require_writes
 
@@ -86,11 +86,12 @@ async def remove_ssh_key(
     named = {i: fingerprint for i, fingerprint in wanted.items() if fingerprint is not None}
     others = [item.instance.id for item in machines.machines if _agreed(deps, item) != named[item.instance.id]]
     there = tuple([i for i in others if _matching(deps, await market.instance_keys(i), named[i])])
+    yes: Yes | None = None
     if there:
         key = named[there[0]]
         question = f"Take the SSH key {key} from {', '.join(map(str, there))}? It is not the key agreed to here."
-        await spend(deps, caller, machines.opened, Intent(Purpose.DETACH, there, question, again, detail=key))
-    taking = _Taking(deps, caller, machines.opened, deps.clock.now() + CALL_BUDGET_S)
+        yes = await yes_for(deps, caller, machines.opened, Intent(Purpose.DETACH, there, question, again, detail=key))
+    taking = _Taking(deps, caller, machines.opened, deps.clock.now() + CALL_BUDGET_S, yes)
     return Removal(tuple([await taking.from_machine(item, named[item.instance.id]) for item in machines.machines]))
 
 
@@ -102,17 +103,20 @@ class _Taking:
     _caller: Caller
     _opened: Opened
     _deadline: float
+    _yes: Yes | None = None
 
     async def from_machine(self, item: ActiveInstance, fingerprint: str) -> Removed:
         """The agreed key is noted as taken away first, so that no wait gives it back."""
         instance_id, deps = item.instance.id, self._deps
         if deps.clock.now() >= self._deadline:
             return Removed(instance_id, fingerprint, Fate.UNKNOWN, "nothing was sent, out of time: call again")
+        yes = self._yes
         if item.order is not None and fingerprint == _agreed(deps, item):
+            yes = None
             if not item.order.ssh_key_removed:
                 await deps.store.note_order(item.order.order_id, OrderFacts(ssh_key_removed=True))
             await reset_window(deps, instance_id)
-        place = await self._detached(instance_id, fingerprint)
+        place = await self._detached(instance_id, fingerprint, yes)
         workflow_id = None if item.order is None else item.order.workflow_id
         await self._record(place, workflow_id or self._workflow_id)
         return place
@@ -135,10 +139,12 @@ class _Taking:
     def _workflow_id(self) -> str | None:
         return None if self._opened.workflow is None else self._opened.workflow.workflow_id
 
-    async def _detached(self, instance_id: int, fingerprint: str) -> Removed:
+    async def _detached(self, instance_id: int, fingerprint: str, yes: Yes | None) -> Removed:
         market = self._opened.market
         try:
             entries = _matching(self._deps, await market.instance_keys(instance_id), fingerprint)
+            if entries and yes is not None:
+                await yes.spend()
             for entry in entries:
                 await market.detach_key(instance_id, entry.id)
             left = bool(entries) and _matching(self._deps, await market.instance_keys(instance_id), fingerprint)
