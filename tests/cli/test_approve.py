@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,27 @@ async def test_a_code_stands_for_one_text(era: Era) -> None:
         person = Typist()
         assert await approve(s.deps, command_in(again["questions"][0])[1], person) == 0
         assert "Balance $5.00" in person.seen
+
+
+@both_eras
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_code_stays_while_only_what_runs_goes_on_costing(era: Era) -> None:
+    async with stack(era=era) as relayed:
+        await relayed.ready()
+        assert isinstance(relayed.deps.store, SqliteStore)
+        async with stack(
+            era=era, approval="human", world=relayed.world, clock=relayed.clock, store=relayed.deps.store
+        ) as s:
+            proposal = await s.call("propose_fields")
+            [question] = proposal["questions"]
+            for _ in range(5):
+                s.clock.advance(300)
+                again = await s.call("propose_fields", workflow_id=proposal["workflow_id"])
+                assert again["questions"] == [question]
+            assert s.world.account.credit < Decimal("24.9")
+            person = Typist()
+            assert await approve(s.deps, command_in(question)[1], person) == 0
+            assert person.seen.partition("\n")[0] in question
 
 
 async def _waiting(s: Stack) -> tuple[str, str]:

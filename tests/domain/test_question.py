@@ -7,6 +7,7 @@ import pytest
 
 from tests.domain.values import ACCOUNT, a_workflow, agreed_values, an_offer
 from vastai_workflow.domain import fields
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import ZERO, Rate, Usd
 from vastai_workflow.domain.plan import Outlook, outlook
@@ -26,7 +27,8 @@ def asked(
     **given: Any,
 ) -> str:
     workflow = a_workflow(values=agreed_values(**given))
-    return rent_question(workflow, seen or outlook(chosen, account.credit, ZERO), chosen, account, active)
+    seen = seen or outlook(chosen, account.credit, ZERO)
+    return rent_question(workflow, seen, chosen, Balance.of(account.credit, seen.runway_h), active)
 
 
 def test_the_whole_question_of_the_defaults() -> None:
@@ -41,7 +43,7 @@ def test_the_whole_question_of_the_defaults() -> None:
     "said",
     [
         *("2 machines", "never above $0.75/h each", "label 'bob'", "SSH key SHA256:xyz", "100 GB disk", "ubuntu:24.04"),
-        *("Now $0.45/h each", "$0.85/h in all", "($20.40 a day)", "Traffic is extra ($0.05/GB)", "lasts 12 h"),
+        *("Now up to $0.45/h each", "$0.85/h in all", "($20.40 a day)", "Traffic is extra ($0.05/GB)", "lasts 12 h"),
     ],
 )
 def test_the_question_says_all_that_is_agreed_to(said: str) -> None:
@@ -73,18 +75,21 @@ def test_one_machine_is_told_as_one_and_several_as_several() -> None:
     assert one == "Destroy 7 ('a')? This server did not rent it; its data is lost."
     assert two == "Destroy 7 ('a'), 8 ('b')? This server did not rent them; their data is lost."
     assert end_question("stop", ["7 ('a')"]) == "Stop 7 ('a')? This server did not rent it."
-    assert recycle_question(["7 ('a')"]) == "Recycle 7 ('a')? The data in its container is lost."
-    assert recycle_question(["7 ('a')", "8 ('b')"], [8]) == (
-        "Recycle 7 ('a'), 8 ('b')? The data in their containers is lost. This server did not rent 8."
+    assert recycle_question(["7 ('a')"], Rate.of("0.30")) == (
+        "Recycle 7 ('a')? The data in its container is lost. It goes on costing $0.30/h."
+    )
+    assert recycle_question(["7 ('a')", "8 ('b')"], Rate.of("0.70"), [8]) == (
+        "Recycle 7 ('a'), 8 ('b')? The data in their containers is lost. They go on costing $0.70/h in all. "
+        "This server did not rent 8."
     )
     assert "1 runs already, this makes 3." in asked(active=RUNS[:1], count=2)
 
 
 def test_a_start_is_told_with_what_it_costs_and_how_long_the_balance_lasts_beside_the_rest() -> None:
-    question = start_question(["7 ('a')", "8 ('b')"], Rate.of("0.50"), 3, Usd.of(10), Rate.of("1.00"))
+    question = start_question(["7 ('a')", "8 ('b')"], Rate.of("0.50"), 3, Balance.of(Usd.of(10), Decimal(10)))
     said = "at $0.50/h in all ($12.00 a day)? Traffic is extra. Balance $10.00 lasts 10 h. 3 run already."
     assert question == f"Start 7 ('a'), 8 ('b') {said}"
-    assert start_question(["7 ('a')"], Rate.of("0"), 1, Usd.of(1), Rate.of("0")).endswith(
+    assert start_question(["7 ('a')"], Rate.of("0"), 1, Balance.of(Usd.of(1), Decimal("Infinity"))).endswith(
         "Balance $1.00. 1 runs already."
     )
 
@@ -133,7 +138,9 @@ def test_what_is_set_or_run_inside_is_said(given: dict[str, Any], said: str) -> 
 def test_no_secret_stands_in_the_question_the_digest_or_the_representation() -> None:
     stand_in = fields.fingerprint(SECRET, "w1")
     workflow = a_workflow(values={**agreed_values(), "env": {"HF_TOKEN": stand_in}}, secrets={"HF_TOKEN": SECRET})
-    question = rent_question(workflow, outlook((OFFER,), ACCOUNT.credit, ZERO), (OFFER,), ACCOUNT, ())
+    question = rent_question(
+        workflow, outlook((OFFER,), ACCOUNT.credit, ZERO), (OFFER,), Balance.of(ACCOUNT.credit, None), ()
+    )
     assert "HF_TOKEN" in question
     assert stand_in not in question
     assert SECRET not in question + repr(workflow) + repr(workflow.values)
@@ -153,7 +160,23 @@ def test_the_runway_is_said_where_there_is_one(seen: Outlook, balance: str) -> N
 
 
 def test_a_debt_is_said_as_one() -> None:
-    assert "Balance -$1.50 lasts 0 h." in asked(account=Account(id=7, credit=Usd.of("-1.5")))
+    for credit, told in (("-1.5", "-$1.50"), ("0", "$0.00")):
+        said = f"Balance {told}: without credit Vast.ai may refuse, and stops what runs. SSH key"
+        assert said in asked(account=Account(id=7, credit=Usd.of(credit)))
+
+
+@pytest.mark.parametrize(
+    ("other", "near"),
+    [
+        *((("10", "25"), True), (("9.5", "23.75"), True), (("10.5", "26"), True)),
+        *((("9.49", "25"), False), (("10.51", "25"), False), (("10", "23.7"), False), (("10", "26.3"), False)),
+        *((("10", None), False), (("-10", "25"), False), (("0", "0"), False)),
+    ],
+)
+def test_a_balance_that_drifted_a_little_is_told_as_before(other: tuple[str, str | None], near: bool) -> None:  # noqa: FBT001 # a case
+    credit, hours = other
+    shown = Balance(credit=Decimal(10), lasts_h=Decimal(25))
+    assert shown.near(Balance(credit=Decimal(credit), lasts_h=None if hours is None else Decimal(hours))) is near
 
 
 @pytest.mark.parametrize("chosen", [(), (an_offer(),)])

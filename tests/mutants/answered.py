@@ -137,8 +137,8 @@ MUTANTS: Final = (
     Mutant(
         "a code stands for what was not in its question",
         _POLICY,
-        "    same = waiting is not None and waiting.text == question.text",
-        "    same = waiting is not None",
+        "waiting is not None and unchanged(waiting, question) and",
+        "waiting is not None and",
         (
             f"{_APPROVE}::test_a_code_is_not_good_for_a_machine_that_came_after_its_question",
             f"{_APPROVE}::test_a_code_stands_for_one_text",
@@ -146,10 +146,17 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "a balance that fell is told as before",
+        _WORDS,
+        " or not waiting.balance.near(newer.balance):",
+        ":",
+        (f"{_APPROVE}::test_a_code_stands_for_one_text",),
+    ),
+    Mutant(
         "a question that is shown again lives on",
         _POLICY,
-        'update={"code": waiting.code, "asked_at": waiting.asked_at}',
-        'update={"code": waiting.code}',
+        '("text", "balance", "code", "asked_at")',
+        '("text", "balance", "code")',
         (f"{_APPROVE}::test_a_question_that_is_shown_again_is_as_old_as_before",),
     ),
     Mutant(

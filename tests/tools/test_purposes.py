@@ -202,9 +202,11 @@ async def test_a_start_that_became_dearer_than_the_yes_is_asked_again() -> None:
 async def test_a_machine_is_asked_about_with_its_label_and_whose_it_is(era: Era) -> None:
     async with stack(era=era) as s:
         machine = stranger(s)
+        costs = (await s.call("preflight"))["active"][0]["price_per_hour"]
         recycle = await s.refusal("restart_instances", instance_ids=[machine], mode="recycle")
         assert recycle["ask_user"] == (
-            f"Recycle {machine} ('mine')? The data in its container is lost. This server did not rent {machine}."
+            f"Recycle {machine} ('mine')? The data in its container is lost. "
+            f"It goes on costing {Rate.of(costs)}. This server did not rent {machine}."
         )
         s.world.life.stop(s.world.instances[machine])
         s.clock.advance(60)

@@ -37,6 +37,13 @@ def put(question: Question) -> str:
     )
 
 
+def unchanged(waiting: Question, newer: Question) -> bool:
+    """Whether a question that waits says the same as a newer one, all but a balance that drifted a little."""
+    if waiting.balance is None or newer.balance is None or not waiting.balance.near(newer.balance):
+        return waiting.text == newer.text
+    return waiting.text.replace(str(waiting.balance), str(newer.balance), 1) == newer.text
+
+
 def fits(question: Question, typed: str) -> bool:
     """Whether the typed value is the one that was asked for; a price also with its sign, and with spaces around."""
     value = typed.strip()

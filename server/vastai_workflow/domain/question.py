@@ -1,11 +1,11 @@
 """The question to the user, as a text: what is rented, what it costs, what runs already."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, MAX_ONSTART, POLICIES
-from vastai_workflow.domain.market import Account, Offer
+from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook
 from vastai_workflow.domain.untrusted import clean
@@ -15,16 +15,17 @@ _FLEETS: Final = {FLEETS[0]: "all of them or none", FLEETS[1]: "as many as there
 
 
 def rent_question(
-    workflow: Workflow, outlook: Outlook, chosen: Sequence[Offer], account: Account, active: Sequence[str]
+    workflow: Workflow, outlook: Outlook, chosen: Sequence[Offer], balance: Balance, active: Sequence[str]
 ) -> str:
     """One question that a yes can answer. `active`: each machine that runs, in words."""
     values = workflow.values
     traffic = max((offer.down_price_per_gb or Usd.of(0) for offer in chosen), default=Usd.of(0))
+    dearest = f"{'up to ' if len(chosen) > 1 else ''}{outlook.price}"
     lines = [
         f"Rent {what(workflow)}?",
-        f"Now {outlook.price} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
+        f"Now {dearest} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
         f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
-        f"Balance {account.credit}{_lasts(outlook.runway_h)}. SSH key {values['ssh_key']}, label {values['label']!r}.",
+        f"{balance} SSH key {values['ssh_key']}, label {values['label']!r}.",
         *_inside(values),
         *_key(values["api_key_source"]),
     ]
@@ -50,19 +51,21 @@ def keep_question(machines: Sequence[str], running: int, count: int) -> str:
     )
 
 
-def start_question(machines: Sequence[str], together: Rate, running: int, credit: Usd, burning: Rate) -> str:
-    """Machines, in words, that bill again. `together`: what they cost; `burning`: that, with all else, in $/h."""
+def start_question(machines: Sequence[str], together: Rate, running: int, balance: Balance) -> str:
+    """Machines, in words, that bill again. `together`: what they cost; `balance`: beside all else that runs."""
     return (
         f"Start {', '.join(machines)} at {together} in all ({Usd(together.per_hour * 24)} a day)? "
-        f"Traffic is extra. Balance {credit}{_lasts(credit / burning)}. {_running(running)}."
+        f"Traffic is extra. {balance} {_running(running)}."
     )
 
 
-def recycle_question(machines: Sequence[str], strangers: Sequence[int] = ()) -> str:
+def recycle_question(machines: Sequence[str], together: Rate, strangers: Sequence[int] = ()) -> str:
     """New containers in place of the old ones. `machines`: each in words; `strangers`: those not rented here."""
-    inside = "its container" if len(machines) == 1 else "their containers"
+    alone = len(machines) == 1
+    inside = "its container" if alone else "their containers"
+    costs = f"It goes on costing {together}." if alone else f"They go on costing {together} in all."
     whose = f" This server did not rent {', '.join(map(str, strangers))}." if strangers else ""
-    return f"Recycle {', '.join(machines)}? The data in {inside} is lost.{whose}"
+    return f"Recycle {', '.join(machines)}? The data in {inside} is lost. {costs}{whose}"
 
 
 def end_question(verb: str, machines: Sequence[str]) -> str:
@@ -116,10 +119,6 @@ def _interruptible(values: Mapping[str, Any]) -> str:
         return ""
     bid = values.get("bid_per_hour")
     return "interruptible" if bid is None else f"interruptible at a bid of {Rate.of(bid)}"
-
-
-def _lasts(runway_h: Decimal | None) -> str:
-    return "" if runway_h is None or not runway_h.is_finite() else f" lasts {runway_h:.0f} h"
 
 
 def _running(count: int) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vastai_workflow.domain.balance import Balance
+
 CONFIRMATION_LIFE_S: Final = 1800.0
 """A yes lasts 30 minutes."""
 
@@ -116,7 +118,7 @@ class Question(_Value):
     """What the person is asked, whoever asks: rendered once, and kept until it is answered or replaced.
 
     `text` is all of it; to agree, the person types `answer`, which `form` names. `code` names this asking of it.
-    `again` is the call that goes on after a yes.
+    `again` is the call that goes on after a yes; `balance`, the part of the text that drifts by itself.
     """
 
     about: About
@@ -131,6 +133,7 @@ class Question(_Value):
     instance_ids: tuple[int, ...] = ()
     ceiling_per_hour: Decimal | None = None
     detail: str = ""
+    balance: Balance | None = None
 
     def open_at(self, now: float) -> bool:
         """Whether it can still be answered: a question lives as long as a yes."""

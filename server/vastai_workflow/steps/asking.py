@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from vastai_workflow.domain.asking import FORMS, code_of, fits
+from vastai_workflow.domain.asking import FORMS, code_of, fits, unchanged
 from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.workflow import No, Purpose, Question, Workflow
 from vastai_workflow.steps.deps import Caller, Deps
@@ -36,14 +36,14 @@ async def seen_with_noes(deps: Deps, workflow: Workflow) -> Workflow:
 
 
 def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Question:
-    """With a code: that of the same text while it waits for its answer, and with its age; else a new one.
+    """With a code: the question that waits, where it says the same, with its code and age; else one with a new code.
 
     So a code stands for one text, for 30 minutes from when it was first shown.
     """
     waiting = before.asked(question.about, question.digest)
-    same = waiting is not None and waiting.text == question.text
-    if waiting is not None and same and waiting.open_at(deps.clock.now()):
-        return question.model_copy(update={"code": waiting.code, "asked_at": waiting.asked_at})
+    if waiting is not None and unchanged(waiting, question) and waiting.open_at(deps.clock.now()):
+        shown = {name: getattr(waiting, name) for name in ("text", "balance", "code", "asked_at")}
+        return question.model_copy(update=shown)
     return question.model_copy(update={"code": code_of(nonce, question.about, question.digest)})
 
 

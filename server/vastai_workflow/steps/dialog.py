@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from vastai_workflow.domain import fields
 from vastai_workflow.domain.asking import ceiling_answer, source_answer
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import Facts, unconfirmed, under_caps
 from vastai_workflow.domain.label import FALLBACK, label_for
@@ -110,10 +111,11 @@ def _question(workflow: Workflow, look: Look | None) -> Question | None:
     if workflow.action != "create" or look.outlook is None or fields.still_needed(workflow.values):
         return None
     ceiling = Rate.of(workflow.value("max_price_per_hour"))
+    balance = Balance.of(look.account.credit, look.outlook.runway_h)
     return Question(
         about=Purpose.RENT,
         digest=workflow.digest,
-        text=rent_question(workflow, look.outlook, look.chosen, look.account, in_words(look.active)),
+        text=rent_question(workflow, look.outlook, look.chosen, balance, in_words(look.active)),
         answer=ceiling_answer(ceiling),
         form="ceiling",
         code="",
@@ -121,6 +123,7 @@ def _question(workflow: Workflow, look: Look | None) -> Question | None:
         again=call("find_offers", workflow_id=workflow.workflow_id),
         account_id=look.account.id,
         ceiling_per_hour=ceiling.per_hour,
+        balance=balance,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.errors import ProviderError, Uncertain, call
 from vastai_workflow.domain.ledger import OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
@@ -62,12 +63,19 @@ def _start_intent(asleep: Sequence[ActiveInstance], chosen: Chosen, again: dict[
     others = [item for item in chosen.active if item.instance.id not in ids]
     running = len([item for item in chosen.active if item.state is State.RUNNING])
     burning = total([item.burn for item in others]) + together
-    question = start_question(
-        [_named(item) for item in asleep], together, running, chosen.opened.account.credit, burning
-    )
+    credit = chosen.opened.account.credit
+    balance = Balance.of(credit, credit / burning)
+    question = start_question([_named(item) for item in asleep], together, running, balance)
     rest = committed(others) + (together - price)
     return Intent(
-        Purpose.START, ids, question, again, price=price, burning=rest, running=max(len(chosen.active) - 1, 0)
+        Purpose.START,
+        ids,
+        question,
+        again,
+        price=price,
+        burning=rest,
+        running=max(len(chosen.active) - 1, 0),
+        balance=balance,
     )
 
 
@@ -95,7 +103,8 @@ async def restart_instances(
     again = call("restart_instances", instance_ids=list(chosen.ids), mode=mode, workflow_id=workflow_id)
     if mode == "recycle":
         strangers = [item.instance.id for item in chosen.machines if not item.ours]
-        question = recycle_question([_named(item) for item in chosen.machines], strangers)
+        together = total([item.instance.price for item in chosen.machines])
+        question = recycle_question([_named(item) for item in chosen.machines], together, strangers)
         intent = Intent(Purpose.RECYCLE, chosen.ids, question, again, detail="recycle")
         await spend(deps, caller, chosen.opened, intent)
     else:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from vastai_workflow.domain import fields
 from vastai_workflow.domain.asking import ceiling_answer, fingerprint_answer
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.gate import Facts, first_refusal
 from vastai_workflow.domain.money import ZERO, Rate
@@ -28,6 +29,7 @@ class Intent:
     """What is to be done to which machines, in words for the user. `price` is the dearest machine's, in $/h.
 
     `detail` is part of the digest: the fingerprint of a key, or stop, reboot, destroy. `again`: the call itself.
+    `balance`: as the question says it.
     """
 
     purpose: Purpose
@@ -38,6 +40,7 @@ class Intent:
     price: Rate | None = None
     burning: Rate = ZERO
     running: int = 0
+    balance: Balance | None = None
 
 
 def digest_for(intent: Intent, account_id: int, ceiling: Rate | None) -> str:
@@ -212,6 +215,7 @@ def _question(deps: Deps, opened: Opened, intent: Intent) -> Question:
         instance_ids=intent.instance_ids,
         ceiling_per_hour=None if ceiling is None else ceiling.per_hour,
         detail=intent.detail,
+        balance=intent.balance,
     )
 
 
