@@ -84,6 +84,8 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "FLEET-6": "All or nothing rents no more as soon as it is known that it can't be whole.",
     "FLEET-7": "An offer that is gone or too dear is replaced once or dropped alone, whatever the pace of searches.",
     "FLEET-8": "What is planned of a fleet is dropped once the user had machines of it destroyed.",
+    "FLEET-9": "The rest of a fleet by the same yes is planned, priced and told by the places that the yes has left.",
+    "FLEET-10": "Where fewer fit than agreed, best effort goes on with them; each answer says how many of how many.",
     "KEY-1": "A new key file is confirmed before it is read, and prices come after.",
     "KEY-2": "A key source that the owner confirmed before is the default and is read at once.",
     "KEY-3": "Another variable, the official client's file and the keyring need a yes; the usual variable does not.",

@@ -8,6 +8,7 @@ _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _FLEETS: Final = "server/vastai_workflow/steps/fleets.py"
 
 _HALF: Final = "tests/tools/test_half_made_fleets.py"
+_REST: Final = "tests/tools/test_rest_of_a_fleet.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -65,5 +66,29 @@ MUTANTS: Final = (
         "    if any(order.reason == ON_REQUEST for order in orders):\n        return GIVEN_UP\n",
         "",
         (f"{_HALF}::test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_rented",),
+    ),
+    Mutant(
+        "an order of the rest of a fleet takes its plan for the whole yes",
+        "server/vastai_workflow/steps/create.py",
+        "        places=confirmation.places,\n",
+        "        places=len(workflow.plans[-1].chosen),\n",
+        (
+            f"{_REST}::test_once_the_rest_came_the_whole_fleet_is_told_and_nobody_is_asked_to_release_it",
+            f"{_REST}::test_a_machine_that_comes_late_into_a_place_of_the_yes_is_kept",
+        ),
+    ),
+    Mutant(
+        "the rest of a fleet is planned and priced as the whole",
+        "server/vastai_workflow/steps/offers.py",
+        "        chosen = choosing.choose(ranked, left or values",
+        "        chosen = choosing.choose(ranked, values",
+        (f"{_REST}::test_a_plan_for_the_rest_of_a_fleet_has_and_prices_only_the_places_that_are_left",),
+    ),
+    Mutant(
+        "all or nothing takes what there is",
+        "server/vastai_workflow/domain/plan.py",
+        "    if len(taken) < count and fleet != BEST_EFFORT:\n",
+        "    if False:\n",
+        (f"{_REST}::test_all_or_nothing_refuses_a_plan_for_fewer_with_both_counts",),
     ),
 )

@@ -124,8 +124,8 @@ async def test_a_ceiling_under_the_market_is_told_with_the_cheapest_price() -> N
 
 async def test_too_few_machines_for_the_count_are_told() -> None:
     async with stack() as s:
-        proposal = await s.call("propose_fields", count=64, fleet="best_effort")
-        assert "needed 64" in proposal["questions"][0]
+        proposal = await s.call("propose_fields", count=64, fleet="all_or_nothing")
+        assert "of 64 machines fit now" in proposal["questions"][0]
 
 
 @pytest.mark.requirement("FIELD-5")

@@ -17,7 +17,9 @@ from vastai_workflow.domain.untrusted import clean, holds_private_key, quoted, v
 ACTIONS: Final = ("offers", "create", "status", "ssh", "destroy", "billing")
 OBJECTIVES: Final = ("price", "performance", "reliability")
 POLICIES: Final = ("cheapest", "second_cheapest")
-FLEETS: Final = ("all_or_nothing", "best_effort")
+ALL_OR_NOTHING: Final = "all_or_nothing"
+BEST_EFFORT: Final = "best_effort"
+FLEETS: Final = (ALL_OR_NOTHING, BEST_EFFORT)
 ANY_GPU: Final = "any"
 MASK: Final = "(set, not shown)"
 

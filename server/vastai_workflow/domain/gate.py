@@ -11,7 +11,7 @@ from typing import Final
 
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.errors import Refusal, call
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState, places_taken
 from vastai_workflow.domain.money import ZERO, Rate
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 
@@ -105,15 +105,11 @@ def stage_of(workflow: Workflow, orders: Sequence[Order], now: float) -> Stage:
     if any(order.live for order in orders):
         return Stage.LIVE
     confirmation = workflow.confirmation(Purpose.RENT, workflow.digest)
-    if confirmation is None or not confirmation.open_at(now) or unconfirmed(workflow) or _spent(confirmation, orders):
+    spent = confirmation is None or places_taken(orders, confirmation.confirmation_id) >= confirmation.places
+    if confirmation is None or spent or not confirmation.open_at(now) or unconfirmed(workflow):
         return Stage.OVER if orders else Stage.PROPOSED
     planned = any(plan.digest == workflow.digest and now < plan.expires_at for plan in workflow.plans)
     return Stage.PLANNED if planned else Stage.CONFIRMED
-
-
-def _spent(confirmation: Confirmation, orders: Sequence[Order]) -> bool:
-    of_it = [order for order in orders if order.confirmation_id == confirmation.confirmation_id]
-    return sum(order.holds_place for order in of_it) >= confirmation.places
 
 
 def unconfirmed(workflow: Workflow) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The life of an order: one table of legal moves, and what the ledger keeps of each order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -78,7 +78,7 @@ class Order(BaseModel):
     """One machine to rent. Money in $/h, times in Unix seconds.
 
     `key_source` lets the machine be ended after a restart; `replaces` names the order whose place this one takes.
-    `ssh_key`, `fleet` and `places` are those of the yes.
+    `ssh_key`, `fleet` and `places` are those of the yes, whichever of its plans the order is of.
     `reply_error`: the create's reply was an error, and named a machine all the same.
     `late_since`: when its machine showed up after its place was given back.
     `sent_steady`: the same time as `sent_at` on the clock that nobody sets; `sent_there`: on the provider's.
@@ -221,6 +221,11 @@ class OrderFacts(BaseModel):
     def given(self) -> dict[str, Any]:
         """The fields that were set."""
         return self.model_dump(exclude_none=True)
+
+
+def places_taken(orders: Iterable[Order], confirmation_id: str) -> int:
+    """How many places of a yes these orders hold."""
+    return sum(order.holds_place and order.confirmation_id == confirmation_id for order in orders)
 
 
 def marker(store_id: str, order_id: str) -> str:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from vastai_workflow.domain.errors import Refusal
-from vastai_workflow.domain.fields import ANY_GPU
+from vastai_workflow.domain.fields import ANY_GPU, BEST_EFFORT
 from vastai_workflow.domain.market import Offer, OfferQuery
 from vastai_workflow.domain.money import ZERO, Rate, Usd, total
 
@@ -89,10 +89,11 @@ def rank(offers: Iterable[Offer], objective: str) -> tuple[Offer, ...]:
     return tuple(sorted(offers, key=key))
 
 
-def choose(ranked: Sequence[Offer], count: int, policy: str) -> tuple[Offer, ...]:
+def choose(ranked: Sequence[Offer], count: int, policy: str, fleet: str | None = None) -> tuple[Offer, ...]:
     """The `count` offers to take, each of another machine; `second_cheapest` skips the first match.
 
-    Refusal `no_offers` where there are too few, `single_match` where the policy would skip the only one.
+    A `best_effort` fleet takes fewer where no more fit. Refusal `no_offers` where there are too few, `single_match`
+    where the policy would skip the only one.
     """
     distinct = by_machine(ranked)
     if not distinct:
@@ -101,8 +102,10 @@ def choose(ranked: Sequence[Offer], count: int, policy: str) -> tuple[Offer, ...
         question = f"Only one offer fits, at {distinct[0].price}. Take it (policy cheapest), or loosen the filter?"
         raise Refusal("single_match", "one offer fits and the policy skips the first", ask_user=question)
     taken = distinct[1:] if policy == "second_cheapest" else distinct
-    if len(taken) < count:
-        raise Refusal("no_offers", f"got {len(taken)} fitting machines, needed {count}")
+    if len(taken) < count and fleet != BEST_EFFORT:
+        now = f"Only {len(taken)} of {count} machines fit now, at {total([offer.price for offer in taken])} in all."
+        choice = f"{now} Rent as many as there are (fleet {BEST_EFFORT}), or loosen the filter?"
+        raise Refusal("no_offers", f"got {len(taken)} fitting machines, needed {count}", ask_user=choice)
     return taken[:count]
 
 

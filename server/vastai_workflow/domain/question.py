@@ -23,6 +23,7 @@ def rent_question(
     dearest = f"{'up to ' if len(chosen) > 1 else ''}{outlook.price}"
     lines = [
         f"Rent {what(workflow)}?",
+        *([f"Only {len(chosen)} of {values['count']} fit now."] if len(chosen) < values["count"] else []),
         f"Now {dearest} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
         f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
         f"{balance} SSH key {values['ssh_key']}, label {values['label']!r}.",

@@ -8,7 +8,7 @@ import anyio
 
 from vastai_workflow.domain.errors import CATALOGUE, LocalError, ProviderError, Refusal, WorkflowError, call
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState, places_taken
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.domain.question import keep_question
@@ -18,7 +18,7 @@ from vastai_workflow.steps.asking import Whose, named, refusal_that_asks, whose_
 from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import in_words, with_orders
-from vastai_workflow.steps.fleets import release_short_fleets
+from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome, release_short_fleets
 from vastai_workflow.steps.keys import ensure_account_key, refuse_taken_key
 from vastai_workflow.steps.orders import gate_for, gate_of, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import under
@@ -29,10 +29,14 @@ from vastai_workflow.steps.writes import require_writes
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """Every order of the plan, what the user should be told, and what stopped the work (None: it is done)."""
+    """Every order of the plan, what the user should be told, and what stopped the work (None: it is done).
+
+    `fleet`: what became of the whole yes, of which the plan may be the rest.
+    """
 
     workflow_id: str
     orders: tuple[Order, ...]
+    fleet: FleetOutcome | None = None
     notes: tuple[str, ...] = ()
     stopped: str | None = None
     planned_left: bool = False
@@ -46,7 +50,7 @@ async def create_instances(deps: Deps, caller: Caller, workflow_id: str, plan_id
     orders = await deps.store.orders(workflow_id=workflow_id)
     own = [order for order in orders if order.plan_id == plan_id]
     if own and all(order.state is not OrderState.PLANNED for order in own):
-        return Created(workflow_id, tuple(own))
+        return Created(workflow_id, tuple(own), _fleet(orders, own))
     _check_stage(deps, caller, workflow, orders)
     if plan is None:
         raise _plan_unknown(workflow_id, plan_id)
@@ -100,7 +104,13 @@ async def _rent(
         raise await _explained(run, workflow, failed)
     stopped = None if run.stopped_by is None else _stopped_words(run.stopped_by)
     left = any(order.state is OrderState.PLANNED for order in orders)
-    return Created(workflow.workflow_id, orders, tuple(run.notes), stopped, left)
+    fleet = _fleet(await deps.store.orders(workflow_id=workflow.workflow_id), orders)
+    return Created(workflow.workflow_id, orders, fleet, tuple(run.notes), stopped, left)
+
+
+def _fleet(orders: Sequence[Order], of_plan: Sequence[Order]) -> FleetOutcome | None:
+    """What became of the yes that a plan's orders hang on."""
+    return fleet_outcome(orders, of_plan[0].confirmation_id) if of_plan else None
 
 
 async def _look(run: Run, plan: Plan, begun: Sequence[Order], values: Mapping[str, Any]) -> None:
@@ -136,15 +146,12 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
     confirmation = newest_rent(await owned(run.deps, run.caller, workflow.workflow_id))
     if confirmation is None:
         raise AssertionError
-    free = confirmation.places - sum(
-        order.holds_place and order.confirmation_id == confirmation.confirmation_id
-        for order in await run.deps.store.orders(workflow_id=workflow.workflow_id)
-    )
+    orders = await run.deps.store.orders(workflow_id=workflow.workflow_id)
+    free = confirmation.places - places_taken(orders, confirmation.confirmation_id)
     if free < len(chosen) and workflow.values.get("fleet") == "all_or_nothing":
         spent = Refusal("confirmation_spent", f"got {len(chosen)} machines, all or nothing, but {free} places are left")
         raise await _explained(run, workflow, spent)
-    orders = [_order(run, workflow, plan, confirmation, offer) for offer in chosen[:free]]
-    await run.deps.store.add_orders(orders)
+    await run.deps.store.add_orders([_order(run, workflow, confirmation, offer) for offer in chosen[:free]])
 
 
 async def _refuse_taken_key(run: Run, plan: Plan) -> None:
@@ -182,7 +189,7 @@ def _still_there(run: Run, plan: Plan, values: Mapping[str, Any]) -> list[Offer]
     return chosen
 
 
-def _order(run: Run, workflow: Workflow, plan: Plan, confirmation: Confirmation, offer: Offer) -> Order:
+def _order(run: Run, workflow: Workflow, confirmation: Confirmation, offer: Offer) -> Order:
     if confirmation.ceiling_per_hour is None:
         raise AssertionError
     return Order(
@@ -205,7 +212,7 @@ def _order(run: Run, workflow: Workflow, plan: Plan, confirmation: Confirmation,
         created_at=run.deps.clock.now(),
         ssh_key=confirmation.ssh_key,
         fleet=confirmation.values.get("fleet"),
-        places=len(plan.chosen),
+        places=confirmation.places,
     )
 
 

@@ -69,9 +69,13 @@ async def release_short_fleets(deps: Deps, market: Market, account_id: int, dead
 
 @dataclass(frozen=True, slots=True)
 class FleetOutcome:
-    """What became of a yes to several machines. `refused`: why how many did not come."""
+    """What became of a yes to several machines. `refused`: why how many did not come.
+
+    `came`: how many the user got, whether or not they run still.
+    """
 
     agreed: int
+    came: int
     live: tuple[Order, ...]
     planned: int
     unclear: int
@@ -91,28 +95,31 @@ class FleetOutcome:
 
     @property
     def short(self) -> bool:
-        """Fewer than agreed."""
-        return len(self.live) < self.agreed
+        """The user never got all that was agreed."""
+        return self.came < self.agreed
 
 
-def fleet_outcome(orders: Sequence[Order]) -> FleetOutcome | None:
-    """Of one plan's orders; None for a single machine, and where nothing was ordered."""
+def fleet_outcome(orders: Sequence[Order], confirmation_id: str) -> FleetOutcome | None:
+    """Of a yes and all its plans; None for a single machine, and where nothing was ordered.
+
+    A place that was given back and taken again is told by what took it.
+    """
+    orders = [order for order in orders if order.confirmation_id == confirmation_id and order.reason != CAME_LATE]
     if not orders or orders[0].places == 1:
         return None
+    agreed, states = orders[0].places, Counter(order.state for order in orders)
     replaced = {order.replaces for order in orders}
-    states = Counter(order.state for order in orders)
-    live = tuple(order for order in orders if order.live)
-    unclear = sum(states[state] for state in UNSETTLED)
     given_back = [o for o in orders if o.state in GIVES_PLACE_BACK and o.order_id not in replaced]
-    refused = Counter(map(_why, given_back))
-    known = len(live) + states[OrderState.PLANNED] + unclear + states[OrderState.RELEASED] + len(given_back)
-    if orders[0].places > known:
-        refused["no fitting offer was left"] += orders[0].places - known
+    empty = max(agreed - sum(order.holds_place for order in orders), 0)
+    refused = Counter(map(_why, given_back[::-1][:empty]))
+    if empty > len(given_back):
+        refused["no fitting offer was left or chosen"] += empty - len(given_back)
     return FleetOutcome(
-        agreed=orders[0].places,
-        live=live,
+        agreed=agreed,
+        came=sum(map(_came, orders)),
+        live=tuple(order for order in orders if order.live),
         planned=states[OrderState.PLANNED],
-        unclear=unclear,
+        unclear=sum(states[state] for state in UNSETTLED),
         released=states[OrderState.RELEASED],
         refused=refused,
         all_or_nothing=orders[0].fleet == "all_or_nothing",

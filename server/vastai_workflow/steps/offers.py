@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.fields import ALL_OR_NOTHING, BEST_EFFORT
+from vastai_workflow.domain.ledger import places_taken
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Plan, PlannedOffer, Purpose, Workflow
@@ -22,19 +24,33 @@ _SPARE: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ranked offers, the plan made of them, and what it costs."""
+    """Ranked offers, the plan made of them, and what it costs.
+
+    `left`: machines that the user's yes still gives; 0 where none is open.
+    """
 
     workflow: Workflow
     offers: tuple[Offer, ...]
     plan: Plan
     total: Rate
     runway_h: Decimal
+    left: int
 
     @property
     def agreed(self) -> bool:
         """Whether the plan has the user's yes."""
-        given = self.workflow.confirmation(Purpose.RENT, self.plan.digest)
-        return given is not None and given.open_at(self.plan.created_at)
+        return self.left > 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the plan has fewer machines than were agreed to or proposed."""
+        count, planned = self.workflow.value("count"), len(self.plan.chosen)
+        wanted = self.left or count
+        taken = (
+            f"{count - wanted} of the {count} machines agreed to are rented or ordered; this is for the {wanted} left"
+        )
+        fewer = f"only {planned} of {wanted} machines fit now; best effort takes them"
+        return (*([taken] if wanted < count else []), *([fewer] if planned < wanted else []))
 
 
 async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: Sequence[int] | None) -> Found:
@@ -45,10 +61,12 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     ceiling = _ceiling(workflow)
     found = await search(opened.market, values, tuple(offer_ids or ()))
     ranked = under(await not_held(deps, opened.account.id, found), ceiling)
-    chosen = (
-        _picked(ranked, offer_ids, values) if offer_ids else choosing.choose(ranked, values["count"], values["policy"])
-    )
     now = deps.clock.now()
+    left = await _places_left(deps, workflow, now)
+    if offer_ids:
+        chosen = _picked(ranked, offer_ids, left or values["count"], values.get("fleet"))
+    else:
+        chosen = choosing.choose(ranked, left or values["count"], values["policy"], values.get("fleet"))
     machines = {offer.machine_id for offer in chosen}
     plan = Plan(
         plan_id=f"p_{deps.new_id(9)}",
@@ -63,7 +81,17 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     )
     together = total([offer.price for offer in chosen])
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
-    return Found(kept, ranked, plan, together, opened.account.credit / (together + burning(active)))
+    return Found(kept, ranked, plan, together, opened.account.credit / (together + burning(active)), left)
+
+
+async def _places_left(deps: Deps, workflow: Workflow, now: float) -> int:
+    """Machines that an open yes to these fields still gives; one to all or nothing gives them all, or none."""
+    given = workflow.confirmation(Purpose.RENT, workflow.digest)
+    if given is None or not given.open_at(now):
+        return 0
+    orders = await deps.store.orders(workflow_id=workflow.workflow_id)
+    left = max(given.places - places_taken(orders, given.confirmation_id), 0)
+    return 0 if left < given.places and workflow.values.get("fleet") == ALL_OR_NOTHING else left
 
 
 def _ceiling(workflow: Workflow) -> Rate | None:
@@ -86,14 +114,13 @@ def planned(offer: Offer) -> PlannedOffer:
     )
 
 
-def _picked(ranked: Sequence[Offer], offer_ids: Sequence[int], values: dict[str, Any]) -> tuple[Offer, ...]:
+def _picked(ranked: Sequence[Offer], offer_ids: Sequence[int], count: int, fleet: str | None) -> tuple[Offer, ...]:
     by_id = {offer.ask_id: offer for offer in ranked}
     gone = [ask_id for ask_id in offer_ids if ask_id not in by_id]
     if gone:
         raise Refusal("no_offers", f"offer {gone[0]} is gone, or does not fit the filter or the ceiling")
     picked = tuple(by_id[ask_id] for ask_id in dict.fromkeys(offer_ids))
-    if len(picked) != values["count"] or len({offer.machine_id for offer in picked}) != len(picked):
-        raise Refusal(
-            "invalid_argument", f"offer_ids: got {len(picked)}, allowed {values['count']} of distinct machines (count)"
-        )
+    fits = len(picked) <= count if fleet == BEST_EFFORT else len(picked) == count
+    if not fits or len({offer.machine_id for offer in picked}) != len(picked):
+        raise Refusal("invalid_argument", f"offer_ids: got {len(picked)}, allowed {count} of distinct machines (count)")
     return picked

@@ -10,7 +10,7 @@ from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import LocalError, ProviderError, Refusal, WorkflowError
 from vastai_workflow.domain.fields import fingerprint
 from vastai_workflow.domain.gate import Facts, first_refusal, unconfirmed
-from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState, marker
+from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderFacts, OrderState, marker, places_taken
 from vastai_workflow.domain.market import (
     CreateOutcome,
     CreateRequest,
@@ -96,7 +96,7 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
         digest=_plan_digest(workflow, run.plan_id),
         confirmation=confirmation,
         missing=unconfirmed(workflow),
-        places_taken=_places_taken(others, confirmation),
+        places_taken=0 if confirmation is None else places_taken(others, confirmation.confirmation_id),
         unsettled=tuple(item.order_id for item in others if item.state in UNSETTLED),
         unacknowledged=tuple(sorted({item.instance.id for item in active} - acknowledged - own)),
         misfits=() if offer is None else choosing.mismatches(offer, choosing.query(values)),
@@ -133,12 +133,6 @@ def _plan_digest(workflow: Workflow, plan_id: str) -> str:
     """The digest of the plan if the workflow still stands at it; else nothing that any yes could match."""
     plan = workflow.plan(plan_id)
     return workflow.digest if plan is not None and plan.digest == workflow.digest else ""
-
-
-def _places_taken(orders: Sequence[Order], confirmation: Confirmation | None) -> int:
-    if confirmation is None:
-        return 0
-    return sum(o.holds_place and o.confirmation_id == confirmation.confirmation_id for o in orders)
 
 
 async def _next_planned(run: Run) -> Order | None:

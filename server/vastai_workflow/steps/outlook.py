@@ -53,7 +53,7 @@ async def look_at_offers(deps: Deps, market: Market, values: Mapping[str, Any], 
     around = await look_around(deps, market)
     ranked = await not_held(deps, around.account.id, await search(market, values))
     try:
-        chosen = plan.choose(under(ranked, ceiling), values["count"], values["policy"])
+        chosen = plan.choose(under(ranked, ceiling), values["count"], values["policy"], values.get("fleet"))
     except Refusal as shortage:
         return replace(around, ranked=ranked, shortage=shortage)
     outlook = plan.outlook(chosen, around.account.credit, around.burn)

@@ -231,7 +231,7 @@ class _Wait:
         lost = next((o for o in orders if o.order_id in unclear and o.state is OrderState.NOT_RENTED), None)
         if lost is None:
             return None
-        return fleet_outcome([order for order in orders if order.plan_id == lost.plan_id])
+        return fleet_outcome(orders, lost.confirmation_id)
 
     async def _still_planned(self, workflow_id: str) -> Order | None:
         planned = await self._deps.store.orders(workflow_id=workflow_id, states=(OrderState.PLANNED,))

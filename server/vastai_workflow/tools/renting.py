@@ -25,7 +25,7 @@ from vastai_workflow.tools.surface import (
 
 with on_first_use():
     from vastai_workflow.domain import ledger
-    from vastai_workflow.steps import create, ending, fleets, offers, readiness
+    from vastai_workflow.steps import create, ending, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
     from vastai_workflow.tools.app import view
@@ -83,13 +83,14 @@ async def find_offers(
         total_per_hour=found.total.number(),
         runway_hours=render.hours(found.runway_h),
         expires_at=found.plan.expires_at,
+        notes=list(found.notes),
         next_call=after,
     )
     lines = "".join(f"\n{'* ' if offer.ask_id in chosen else '  '}{render.offer_words(offer)}" for offer in shown)
     head = (
         f"{len(found.offers)} offers fit; the plan (*) costs {found.total} in all{render.hours_words(found.runway_h)}."
     )
-    return answer(head + lines + in_words(after), result, view.for_page(ctx, found))
+    return answer(head + lines + render.note_lines(found.notes) + in_words(after), result, view.for_page(ctx, found))
 
 
 async def create_instances(
@@ -105,8 +106,7 @@ async def create_instances(
         after = next_call("wait_until_ready", workflow_id=workflow_id)
     else:
         after = _another_try(workflow_id, spent=any(order.holds_place for order in made.orders))
-    fleet = fleets.fleet_outcome(made.orders)
-    whole = [] if fleet is None else [render.fleet_words(fleet)]
+    whole = [] if made.fleet is None else [render.fleet_words(made.fleet)]
     notes = [*whole, *made.notes, *([made.stopped] if made.stopped else [])]
     result = results.CreatedResult(
         orders=[render.order_row(order) for order in made.orders], notes=notes, next_call=after

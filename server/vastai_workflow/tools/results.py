@@ -123,6 +123,7 @@ class Offers(Result):
     total_per_hour: PerHour
     runway_hours: float | None
     expires_at: float
+    notes: list[str]
     next_call: NextCall
 
 
