@@ -1,6 +1,7 @@
 """The page of machines and money, in a real host over the real server: what it shows, and how a machine ends."""
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ async def test_machines_stand_with_stage_and_cost_and_the_balance_with_its_end(
         words = await h.app.locator("#plot-words").inner_text()
         assert words.startswith(f"At ${seen['burn_per_hour']:.3f}/h, as now, $")
         assert ", until " in words
+
+
+@pytest.mark.requirement("APP-7")
+async def test_a_debt_is_shown_as_one(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        await ready(h)
+        h.market.world.account.credit = Decimal(-5)
+        h.clock.advance(60)
+        await h.open("instance_status", {})
+        await h.app.locator("#figures", has_text="Balance-$5.0").wait_for()
+        assert await h.app.locator("#plot-words").inner_text() == "The balance is used up."
 
 
 @pytest.mark.requirement("APP-7")

@@ -21,7 +21,12 @@ const svg = (tag, attributes, ...children) => build(document.createElementNS(SVG
 const known = (value) => value !== null && value !== undefined;
 const number = (value, digits) =>
   known(value) ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
-const dollars = (value) => (known(value) ? `$${number(value, Math.abs(value) < 0.01 && value !== 0 ? 4 : 2)}` : '–');
+/** An amount; a debt has its sign before the dollar. */
+function dollars(value) {
+  if (!known(value)) return '–';
+  const size = Math.abs(value);
+  return `${value < 0 ? '-' : ''}$${number(size, size < 0.01 && size !== 0 ? 4 : 2)}`;
+}
 /** Whole cents as the question writes them, else a digit more. */
 const perHour = (value) => (known(value) ? `$${number(value, Math.abs(value * 100 - Math.round(value * 100)) < 1e-6 ? 2 : 3)}/h` : '–');
 
