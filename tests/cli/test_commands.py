@@ -43,6 +43,14 @@ def market() -> Iterator[dict[str, str]]:
         assert (process.returncode, rest, complaints) == (0, "", "")
 
 
+def test_a_folder_that_a_simulated_market_would_not_use_is_refused(tmp_path: Path) -> None:
+    done = run("serve", "--simulate", "--store", str(tmp_path / "state"), home=tmp_path)
+    assert done.returncode == 2
+    assert "--store" in done.stderr
+    assert "--simulate" in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_doctor_finds_a_good_set_up_good(market: dict[str, str], tmp_path: Path) -> None:
     done = run("doctor", home=tmp_path, VASTAI_WORKFLOW_STATE=str(tmp_path / "state"), **market)
     assert done.returncode == 0, done.stdout + done.stderr

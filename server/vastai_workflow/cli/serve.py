@@ -22,12 +22,13 @@ def speed(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--simulate", action="store_true", help="rent on a simulated market: costs nothing")
+    where = parser.add_mutually_exclusive_group()  # a simulated market's ledger goes with it
+    where.add_argument("--simulate", action="store_true", help="rent on a simulated market: costs nothing")
+    where.add_argument("--store", metavar="FOLDER", help="where the ledger is (default: the user's state folder)")
     parser.add_argument("--seed", type=int, default=1, help="with --simulate: the market's seed (default: 1)")
     parser.add_argument(
         "--speed", type=speed, default=DEFAULT_SPEED, help=f"with --simulate: times real time ({DEFAULT_SPEED:g})"
     )
-    parser.add_argument("--store", metavar="FOLDER", help="where the ledger is (default: the user's state folder)")
     parser.add_argument("--approval", choices=("human", "relayed", "auto"), help="whose yes counts (default: auto)")
     parser.add_argument("--read-only", action="store_true", help="refuse every write")
 
