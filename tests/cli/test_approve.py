@@ -267,6 +267,26 @@ async def test_a_code_is_good_for_half_an_hour() -> None:
         assert late["code"] == "confirmation_expired"
 
 
+@pytest.mark.parametrize("what", ["expired before", "expired while read", "replaced while read", "unknown"])
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_person_is_told_in_their_own_words_that_a_code_is_good_no_more(what: str) -> None:
+    async with stack(approval="human") as s:
+        workflow_id, code = await _waiting(s)
+        workflow, question = await by_code(s.deps, "local", code, "you, on the terminal")
+        if what.startswith("expired"):
+            s.clock.advance(1800)
+        else:
+            await s.call("propose_fields", workflow_id=workflow_id, disk_gb=100)
+        with pytest.raises(Refusal) as refused:
+            if what.endswith("while read"):
+                await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
+            else:
+                await approve(s.deps, code, Typist())
+        assert "_fields" not in refused.value.sentence
+        assert " your agent " in refused.value.sentence
+        assert " code" in refused.value.sentence
+
+
 @both_eras
 @pytest.mark.requirement("APPROVE-2")
 async def test_a_question_that_is_shown_again_is_as_old_as_before(era: Era) -> None:

@@ -164,6 +164,19 @@ async def test_a_no_is_one_whatever_was_typed_and_the_code_is_used_up() -> None:
 
 
 @pytest.mark.requirement("APPROVE-3")
+async def test_an_answer_that_comes_too_late_says_what_the_person_can_do() -> None:
+    async with served() as (s, page), Browser(page) as browser:
+        await s.call("propose_fields")
+        form = form_in(await browser.enters())
+        s.clock.advance(1800)
+        late = await browser.answers(form)
+        assert late.status_code == 409
+        assert "The question is older than 30 minutes: if you still want it, tell your agent" in late.text
+        assert "No question is open." in late.text
+        assert await yeses(s) == []
+
+
+@pytest.mark.requirement("APPROVE-3")
 async def test_other_peoples_text_is_text_and_nothing_is_loaded_or_run() -> None:
     async with served() as (s, page), Browser(page) as browser:
         other = stranger(s, label="<script>alert(1)</script>")

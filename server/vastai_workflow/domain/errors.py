@@ -54,7 +54,7 @@ CATALOGUE: Final[Mapping[str, ErrorKind]] = {
     ),
     "no_such_question": ErrorKind(
         "no question with this code waits for an answer: it was answered, or there is a newer one",
-        "let your agent call the tool again, and use the code that it names then",
+        "ask your agent for the code that stands now",
     ),
     "read_only": ErrorKind("the operator set this server to read only", "ask the operator"),
     "cap_exceeded": ErrorKind("the operator's cap would be exceeded", "choose a smaller plan, or ask the operator"),

@@ -12,6 +12,8 @@ from vastai_workflow.steps.confirming import agree
 from vastai_workflow.steps.deps import Deps
 
 _NO: Final = frozenset({"n", "no"})
+_ANEW: Final = "if you still want it, tell your agent to ask you again: it names a new code"
+"""What a person can do about a question that can't be answered any more; the refusal's own words are for an agent."""
 
 
 async def waiting(deps: Deps, owner: str) -> tuple[tuple[Workflow, Question], ...]:
@@ -64,7 +66,7 @@ def is_no(typed: str) -> bool:
 
 
 async def _noted(deps: Deps, refusal: Refusal, by: str, workflow: Workflow, question: Question) -> Refusal:
-    """The same refusal, now on record."""
+    """The same refusal, now on record, and with a next step for the person who reads it."""
     event = answer_not_taken(
         refusal,
         owner=workflow.owner,
@@ -74,4 +76,4 @@ async def _noted(deps: Deps, refusal: Refusal, by: str, workflow: Workflow, ques
         question=question,
     )
     await record(deps, [event])
-    return refusal
+    return refusal if refusal.code == "wrong_answer" else Refusal(refusal.code, refusal.message, next_step=_ANEW)

@@ -149,7 +149,7 @@ class ApprovalPage:
             typed = None if given.get("say") == "no" else given.get("value", "")
             agreed = await approving.answer(self.deps, workflow, question, typed, BY)
         except Refusal as refusal:
-            return await self._shown(_note(f"{refusal.message[:1].upper()}{refusal.message[1:]}.", "bad"), status=409)
+            return await self._shown(_note(_why(refusal), "bad"), status=409)
         if agreed:
             return await self._shown(_note("Agreed: tell your agent to go on.", "good"))
         return await self._shown(_note("Declined: nothing was confirmed, nothing was spent."))
@@ -192,6 +192,12 @@ _AGAIN: Final = "<p class=quiet><a href=.>Look again</a></p>"
 def _note(text: str, kind: Literal["", "good", "bad"] = "") -> str:
     """What came of the last answer; screen readers read it out."""
     return f"<p role=status class='note {kind}'>{escape(text)}</p>"
+
+
+def _why(refusal: Refusal) -> str:
+    """Why an answer was not taken. Another value can be typed again here; else the next step is said."""
+    text = refusal.message if refusal.code == "wrong_answer" else f"{refusal.message}: {refusal.next_step}"
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _asked(question: "Question", token: str, *, declined: bool) -> str:
