@@ -277,11 +277,15 @@ async def test_a_person_is_told_in_their_own_words_that_a_code_is_good_no_more(w
             s.clock.advance(1800)
         else:
             await s.call("propose_fields", workflow_id=workflow_id, disk_gb=100)
-        with pytest.raises(Refusal) as refused:
+
+        async def answers() -> None:
             if what.endswith("while read"):
                 await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
             else:
                 await approve(s.deps, code, Typist())
+
+        with pytest.raises(Refusal) as refused:
+            await answers()
         assert "_fields" not in refused.value.sentence
         assert " your agent " in refused.value.sentence
         assert " code" in refused.value.sentence
