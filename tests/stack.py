@@ -69,6 +69,8 @@ class ShortcutProber:
         self.reports: list[ProbeReport] = []
         """Answers to give first, oldest first, at the machine's address if they have one; then the truth."""
         self.forgotten: list[int] = []
+        self.lost: set[int] = set()
+        """Machines whose pin is gone until the next login."""
 
     @property
     def known_hosts_file(self) -> Path:
@@ -89,7 +91,12 @@ class ShortcutProber:
         host, port = target.addresses[0]
         if target.key.public_key.split()[1] not in blobs:
             return ProbeReport("port_open", host, port, reason="auth_refused", detail="the key is not accepted")
+        self.lost.discard(target.instance_id)
         return ProbeReport("gpu_ok", host, port, host_key_fingerprint="SHA256:host")
+
+    async def is_pinned(self, instance_id: int, fingerprint: str | None) -> bool:  # noqa: ARG002 # the port's
+        """Unless the file was lost."""
+        return instance_id not in self.lost
 
     async def forget(self, instance_id: int) -> bool:
         """Remember what was forgotten."""

@@ -453,3 +453,50 @@ async def test_the_report_has_neither_key_nor_path_of_the_private_one(
     report: ProbeReport = await prober.probe(target(local_key, await start_host()), timeout_s=PLENTY_S)
     assert local_key.public_key.split()[1] not in repr(report)
     assert str(local_key.private_key_path) not in repr(report)
+
+
+@pytest.mark.requirement("SSH-10")
+async def test_a_login_that_is_under_way_when_the_host_key_is_forgotten_pins_none(
+    start_host: StartHost, prober: Prober, local_key: LocalKey, hosts: KnownHosts
+) -> None:
+    def forgotten_meanwhile() -> list[str]:
+        hosts.forget(7)
+        return [local_key.public_key]
+
+    address = await start_host(keys=forgotten_meanwhile)
+    assert (await prober.probe(target(local_key, address), timeout_s=PLENTY_S)).stage == "gpu_ok"
+    assert hosts.pinned(7) is None
+    later = await start_host()
+    await prober.probe(target(local_key, later), timeout_s=PLENTY_S)
+    assert hosts.pinned(7) is not None
+
+
+@pytest.mark.requirement("SSH-10")
+@pytest.mark.parametrize("on_record", [True, False])
+async def test_without_the_private_key_a_lost_pin_comes_back_only_by_the_key_on_record(
+    *,
+    on_record: bool,
+    start_host: StartHost,
+    prober: Prober,
+    local_key: LocalKey,
+    hosts: KnownHosts,
+    host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey],
+) -> None:
+    known = host_keys[0].get_fingerprint() if on_record else None
+    asked = replace(target(replace(local_key, private_key_path=None), await start_host()), host_key=known)
+    assert (await prober.probe(asked, timeout_s=PLENTY_S)).reason == "no_private_key"
+    assert await prober.is_pinned(7, known) is on_record
+    assert (hosts.pinned(7) is not None) is on_record
+
+
+@pytest.mark.requirement("SSH-10")
+async def test_a_host_key_is_pinned_where_it_is_this_very_one_and_can_be_read(
+    prober: Prober, hosts: KnownHosts, host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey]
+) -> None:
+    one, other = (key.get_fingerprint() for key in host_keys)
+    hosts.pin(7, host_keys[0])
+    assert [await prober.is_pinned(7, known) for known in (one, None, other)] == [True, True, False]
+    assert not await prober.is_pinned(8, None)
+    hosts.path.unlink()
+    hosts.path.mkdir()
+    assert not await prober.is_pinned(7, one)

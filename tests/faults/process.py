@@ -245,6 +245,10 @@ class _Prober(_Port):
         self._host.process.live()
         return await self._host.process.prober.probe(target, timeout_s=timeout_s)
 
+    async def is_pinned(self, instance_id: int, fingerprint: str | None) -> bool:
+        self._host.process.live()
+        return await self._host.process.prober.is_pinned(instance_id, fingerprint)
+
     async def forget(self, instance_id: int) -> bool:
         self._host.process.live()
         return await self._host.process.prober.forget(instance_id)

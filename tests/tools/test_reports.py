@@ -8,6 +8,7 @@ import yaml
 
 from tests.stack import Stack, stack
 from tests.tools.acts import arm, planned, stranger
+from vastai_workflow.steps.ports import ProbeReport
 
 
 @pytest.mark.requirement("REPORT-1")
@@ -116,7 +117,10 @@ async def test_machines_that_do_not_answer_are_left_out_and_named() -> None:
         other = stranger(s)
         answer = await s.call("export_inventory", format="ssh_config")
         assert answer["included"] == [one]
-        assert sorted(answer["left_out"]) == sorted([stopped, other])
+        assert {row["instance_id"]: row["reason"] for row in answer["left_out"]} == {
+            stopped: "its SSH was not seen to answer: call wait_until_ready",
+            other: "this server did not rent it",
+        }
 
 
 @pytest.mark.requirement("REPORT-3")
@@ -194,3 +198,44 @@ async def test_the_cost_so_far_is_the_meters_also_after_a_stop() -> None:
         s.clock.advance(3600)
         [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
         assert row["cost_usd"] == pytest.approx(float(s.world.instances[machine].meter.total()), rel=0.05)
+
+
+@pytest.mark.requirement("REPORT-3")
+@pytest.mark.requirement("UNKEY-2")
+async def test_a_machine_whose_key_was_taken_away_is_left_out_and_leads_to_a_key() -> None:
+    async with stack() as s:
+        _, [one, other] = await s.ready(count=2, fleet="best_effort")
+        await s.call("remove_ssh_key", instance_ids=[other])
+        answer = await s.call("export_inventory", format="ssh_config")
+        assert answer["included"] == [one]
+        [left] = answer["left_out"]
+        assert (left["instance_id"], "attach_ssh_key" in left["reason"]) == (other, True)
+        alone = await s.refusal("export_inventory", format="ssh_config", instance_ids=[other])
+        assert alone["next_call"] == {"tool": "attach_ssh_key", "arguments": {"instance_ids": [other]}}
+        assert "wait_until_ready" not in alone["message"]
+
+
+@pytest.mark.requirement("REPORT-3")
+@pytest.mark.parametrize(
+    ("report", "handed_over"),
+    [
+        (ProbeReport("ssh_ok", "h", 22, reason="nvidia_smi_missing", detail="there is none"), True),
+        (ProbeReport("port_open", "h", 22, reason="no_private_key", detail="run: ssh-add id"), True),
+        (ProbeReport("port_open", "h", 22, reason="auth_refused", detail="not accepted"), False),
+        (ProbeReport("none", "h", 22, reason="timeout", detail="no answer"), False),
+        (ProbeReport("ssh_ok", "h", 22, reason="wrong_gpu", detail="another GPU"), False),
+    ],
+    ids=lambda value: value.reason if isinstance(value, ProbeReport) else "",
+)
+async def test_only_a_machine_that_let_in_or_whose_key_is_elsewhere_is_handed_over(
+    *, report: ProbeReport, handed_over: bool
+) -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.rented()
+        s.clock.advance(100)
+        s.prober.reports = [report] * 1000
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=10)
+        if handed_over:
+            assert (await s.call("export_inventory", format="ssh_config"))["included"] == [machine]
+        else:
+            assert "seen to answer" in (await s.refusal("export_inventory", format="ssh_config"))["message"]

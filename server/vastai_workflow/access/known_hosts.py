@@ -5,6 +5,7 @@ file with `-o HostKeyAlias=vast-ID -o UserKnownHostsFile=FILE`. The user's own k
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ class KnownHosts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path.with_name(f"{path.name}.lock"), mode=0o600, timeout=10)
+        self._forgotten: Counter[int] = Counter()
 
     def pinned(self, instance_id: int) -> str | None:
         """The instance's host key as `type blob`, or None before the first login."""
@@ -36,9 +38,14 @@ class KnownHosts:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def pin(self, instance_id: int, host_key: asyncssh.SSHKey) -> str:
+    def times_forgotten(self, instance_id: int) -> int:
+        """How often the key was dropped by this process, for a login that is about to begin."""
+        return self._forgotten[instance_id]
+
+    def pin(self, instance_id: int, host_key: asyncssh.SSHKey, *, times_forgotten: int | None = None) -> str:
         """Keep the key of the first login and return its fingerprint; the same key again changes nothing.
 
+        `times_forgotten` when the login began: one that was under way when the key was dropped pins none.
         Raises `LocalError` `host_key_changed` where another key is pinned; that one stays.
         """
         line = line_of(host_key)
@@ -47,7 +54,7 @@ class KnownHosts:
             with self._lock:
                 lines = self._lines()
                 known = _find(lines, instance_id)
-                if known is None:
+                if known is None and times_forgotten in {None, self._forgotten[instance_id]}:
                     self._write([*lines, f"{alias(instance_id)} {line}"])
         except OSError as error:
             raise self._unusable(error) from error
@@ -57,11 +64,15 @@ class KnownHosts:
 
     def forget(self, instance_id: int) -> None:
         """Drop the key: the instance is gone, or was recycled and has made new ones."""
+        self._forgotten[instance_id] += 1
         try:
-            if _find(self._lines(), instance_id) is None:
+            if not self.path.parent.exists():
                 return
             with self._lock:
-                self._write([line for line in self._lines() if line.split(" ", 1)[0] != alias(instance_id)])
+                lines = self._lines()
+                kept = [line for line in lines if line.split(" ", 1)[0] != alias(instance_id)]
+                if kept != lines:
+                    self._write(kept)
         except OSError as error:
             raise self._unusable(error) from error
 

@@ -60,13 +60,16 @@ class SshProber:
             return ProbeReport("none", reason="bad_address", detail="The provider gives no SSH address (yet).")
         now = asyncio.get_running_loop().time()
         agent_by, login_by, end_by = (now + timeout_s * share for share in (AGENT_SHARE, LOGIN_SHARE, 1))
+        pin = partial(self._pin, target, self._hosts.times_forgotten(target.instance_id))
         pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
         reach = partial(_log_in, target=target, pinned=pinned, login_by=login_by)
         try:
             async with signer(target.key, self._agent_path, agent_by) as key:
                 best = await self._race(target, partial(reach, key=key))
                 try:
-                    await self._visit(best, target, end_by)
+                    # not before the login: on an address that another machine had, a stranger refuses our key
+                    if best.connection is not None and await pin(best):
+                        await _look(best, best.connection, target, end_by)
                 finally:
                     await best.close()
                 if isinstance(key, AgentKey) and key.left_unsigned and best.reason in {"auth_refused", "timeout"}:
@@ -75,7 +78,17 @@ class SshProber:
             best = await self._race(target, partial(_knock, reach=reach))
             if best.reason is None:
                 best.fail("no_private_key", str(missing))
+        if best.reason == "no_private_key" and best.host_key and best.host_key.get_fingerprint() == target.host_key:
+            await pin(best)  # known from an earlier login, so that the user's own one is held to it
         return best.report()
+
+    async def is_pinned(self, instance_id: int, fingerprint: str | None) -> bool:
+        """See `Prober`."""
+        try:
+            pinned = await anyio.to_thread.run_sync(self._hosts.pinned, instance_id)
+        except LocalError:
+            return False
+        return pinned is not None and fingerprint in {None, known_hosts.fingerprint(pinned)}
 
     async def forget(self, instance_id: int) -> bool:
         """Drop the instance's host key; a file that can't be written must not keep a machine from ending."""
@@ -90,22 +103,20 @@ class SshProber:
         attempts = [Attempt(host.strip(), port) for host, port in target.addresses]
         return await first_of(attempts, reach, stagger_s=self._stagger_s)
 
-    async def _visit(self, attempt: Attempt, target: ProbeTarget, end_by: float) -> None:
-        """Once logged in: trust the host key if it is the first, then look at the GPUs.
-
-        Not before the login: on an address that another machine had before, a stranger refuses our key.
-        """
-        if attempt.connection is None or attempt.host_key is None:
-            return
+    async def _pin(self, target: ProbeTarget, times_forgotten: int, attempt: Attempt) -> bool:
+        """Trust the host key if it is the first; False where another was pinned meanwhile, which is told."""
+        if attempt.host_key is None:
+            return False
+        pin = partial(self._hosts.pin, target.instance_id, attempt.host_key, times_forgotten=times_forgotten)
         try:
-            await anyio.to_thread.run_sync(self._hosts.pin, target.instance_id, attempt.host_key)
+            await anyio.to_thread.run_sync(pin)
         except LocalError as error:
             if error.code != "host_key_changed":
                 raise
             attempt.stage = "port_open"
             attempt.fail(error.code, error.message)
-        else:
-            await _look(attempt, attempt.connection, target, end_by)
+            return False
+        return True
 
 
 async def _log_in(

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vastai_workflow.domain.errors import Refusal
+from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.fields import refuse
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.login import USER, in_option
-from vastai_workflow.steps.status import Report, instance_status
+from vastai_workflow.steps.status import MOVED, TAKEN_AWAY, UNPINNED, Report, instance_status
 
 POOL: Final = "vast"
 """The name of the group, cluster, pool or fleet."""
@@ -46,11 +46,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The text, and the machines that are in it; those that do not answer yet are left out and named."""
+    """The text, and the machines that are in it; the others are left out, each with what helps."""
 
     text: str
     included: tuple[int, ...]
-    left_out: tuple[int, ...]
+    left_out: tuple[tuple[int, str], ...]
 
 
 async def export_inventory(
@@ -67,20 +67,48 @@ async def export_inventory(
     reports = (await instance_status(deps, caller, wanted, workflow_id)).reports
     usable = [report for report in reports if _answers(report)]
     if not usable:
-        raise Refusal(
-            "invalid_argument",
-            "got no machine of this server whose SSH was seen to answer",
-            next_step="call wait_until_ready first",
-        )
+        raise _nothing_to_export(reports)
     hosts = [_host(deps, report) for report in usable]
     included = tuple(report.instance_id for report in usable)
-    left_out = tuple(report.instance_id for report in reports if report.instance_id not in included)
+    left_out = tuple((report.instance_id, _why(report)) for report in reports if report.instance_id not in included)
     return Inventory(FORMATS[format_](hosts), included, left_out)
 
 
 def _answers(report: Report) -> bool:
     """Rented here, up, and its SSH was seen to answer (with a key whose private half is elsewhere: its port)."""
-    return report.order is not None and report.host is not None and (report.ready or report.readiness == "ssh_ok")
+    seen = report.ready or report.readiness == "ssh_ok"
+    return _is_ours(report) and report.host is not None and seen and not _lost_its_key(report)
+
+
+def _is_ours(report: Report) -> bool:
+    return report.order is not None and not report.gone
+
+
+def _lost_its_key(report: Report) -> bool:
+    return report.order is not None and report.order.ssh_key_removed
+
+
+def _why(report: Report) -> str:
+    """Why a machine is left out, and what helps; in our own words alone, as it stands beside a text for a file."""
+    if not _is_ours(report):
+        return "it is gone" if report.gone else "this server did not rent it"
+    if _lost_its_key(report):
+        return TAKEN_AWAY
+    if report.reason in {MOVED, UNPINNED}:
+        return report.reason
+    return "its SSH was not seen to answer: call wait_until_ready"
+
+
+def _nothing_to_export(reports: Sequence[Report]) -> Refusal:
+    keyless = [report.instance_id for report in reports if _is_ours(report) and _lost_its_key(report)]
+    waits = [report.instance_id for report in reports if _is_ours(report) and not _lost_its_key(report)]
+    message = "got no machine of this server whose SSH was seen to answer"
+    told = "; ".join(f"{report.instance_id}: {_why(report)}" for report in reports)
+    if keyless and not waits:
+        step, after = "attach the key again, then wait", call("attach_ssh_key", instance_ids=keyless)
+    else:
+        step, after = "call wait_until_ready first", call("wait_until_ready", instance_ids=waits) if waits else None
+    return Refusal("invalid_argument", f"{message} ({told})" if told else message, next_step=step, next_call=after)
 
 
 def _host(deps: Deps, report: Report) -> Host:

@@ -338,6 +338,13 @@ class Prober(Protocol):
         """Try the addresses; says how far it came, never raises for the network."""
         ...
 
+    async def is_pinned(self, instance_id: int, fingerprint: str | None) -> bool:
+        """Whether the host key with this fingerprint (None: any) is pinned; False too where the file can't be read."""
+        ...
+
     async def forget(self, instance_id: int) -> bool:
-        """Drop the pinned host key: the instance is gone, or makes a new one. False where the file can't be written."""
+        """Drop the pinned host key: the instance is gone, or makes a new one. False where the file can't be written.
+
+        A probe that is under way pins none after it.
+        """
         ...

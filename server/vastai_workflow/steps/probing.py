@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from vastai_workflow.domain.errors import WorkflowError
+from vastai_workflow.domain.errors import LocalError, WorkflowError
 from vastai_workflow.domain.ledger import Order, OrderFacts
 from vastai_workflow.domain.lifecycle import State, condition
 from vastai_workflow.domain.market import Instance
@@ -20,7 +20,7 @@ from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.login import addresses, moved
 from vastai_workflow.steps.ports import LocalKey, ProbeReport, ProbeTarget, Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S, is_replaced
-from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN
+from vastai_workflow.steps.status import DETAIL_CAP, LOGGED_IN, pin_is_lost
 
 AT_ONCE: Final = 32
 """Machines that are tried at a time: two connections each, well below the usual 256 open files of a process."""
@@ -66,6 +66,8 @@ class Probes:
         self._began = deps.clock.now()
         self._deadline = deadline
         self._failed: WorkflowError | None = None
+        self.unusable: LocalError | None = None
+        """Why no machine can be tried from here, whatever it is like: the file of host keys."""
         self._places = anyio.CapacityLimiter(AT_ONCE)
         self._under_way: set[int] = set()
         self._idle = anyio.Event()
@@ -109,14 +111,27 @@ class Probes:
             order.key_to_give is None
             or state.state is not State.RUNNING
             or state.fatal
-            or not (_worth_it(window, started) or moved(window, instance))
+            or not (
+                _worth_it(window, started)
+                or moved(window, instance)
+                or await pin_is_lost(deps, window, order.host_key or None)
+            )
         ):
             return None
         if self._deadline - started < _ENOUGH_S and window.probed_at >= self._began:
             return None
         target = target_of(order, order.key_to_give, instance, local_market=self._opened.market.is_local)
-        report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
+        try:
+            report = await deps.prober.probe(target, timeout_s=max(min(_PROBE_S, self._deadline - started), _LEAST_S))
+        except LocalError as error:
+            if error.code != "store_unavailable":
+                raise
+            self.unusable = error
+            return None
         now = deps.clock.now()
+        if not await self._lives(order, instance.id):
+            await deps.prober.forget(instance.id)
+            return None
         if is_replaced(await deps.store.window(instance.id), report.host_key_fingerprint, now):
             await deps.prober.forget(instance.id)
             report = replace(report, stage="port_open", reason="recycling", detail=_OLD_ONE)
@@ -132,6 +147,11 @@ class Probes:
         if report.stage in LOGGED_IN and shown is not None and not order.host_key:
             return await deps.store.note_order(order.order_id, OrderFacts(host_key=shown))
         return order
+
+    async def _lives(self, order: Order, instance_id: int) -> bool:
+        """Whether nobody, of whatever process, saw the machine end meanwhile: then it must leave no host key."""
+        orders = await self._deps.store.orders(instance_ids=(instance_id,))
+        return any(other.order_id == order.order_id and other.live for other in orders)
 
 
 def _worth_it(window: Window, now: float) -> bool:

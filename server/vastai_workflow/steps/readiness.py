@@ -112,9 +112,11 @@ class _Wait:
         while True:
             waited = await self._look()
             await self._tell()
-            if waited.over or self._is_last_look:
+            unusable = self._probes.unusable
+            if waited.over or self._is_last_look or unusable is not None:
                 came_short = await self._came_short(unclear)
-                return replace(waited, notes=take(self._deps, account_id), came_short=came_short)
+                notes = (*take(self._deps, account_id), *([] if unusable is None else [unusable.sentence]))
+                return replace(waited, notes=notes, came_short=came_short)
             await self._deps.clock.sleep(self._next_look - self._deps.clock.now())
 
     @property

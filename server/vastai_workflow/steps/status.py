@@ -27,8 +27,11 @@ DETAIL_CAP: Final = 300
 """Characters of a probe's sentence that are kept; it may quote the machine."""
 
 _NO_KEY: Final = "no_private_key"
-_TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
-_MOVED: Final = "moved: it has another address since it was seen; call wait_until_ready"
+TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
+MOVED: Final = "moved: it has another address since it was seen; call wait_until_ready"
+UNPINNED: Final = (
+    "its host key is not in known_hosts any more: call wait_until_ready, which pins it again if it is the one on record"
+)
 _SEEN: Final = frozenset({"running", "port_open", "ssh_ok", "gpu_ok"})
 _BAD: Final = "bad_address"
 _CHANGED: Final = "host_key_changed"
@@ -123,12 +126,15 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     readiness, reason = _readiness(seen, window)
     keyless = order is not None and order.ssh_key_removed and seen.state is State.RUNNING and seen.fatal is None
     if keyless:
-        readiness, reason = "running", _TAKEN_AWAY
+        readiness, reason = "running", TAKEN_AWAY
     if has_moved := login.moved(window, instance) and readiness in _SEEN:
-        readiness, reason = "running", _MOVED
-    away = has_moved or window.reason == _BAD or (window.reason == _CHANGED and readiness == "failed")
-    reached = not away and login.is_address(window.host, window.port)
+        readiness, reason = "running", MOVED
     host_key = None if order is None else order.host_key or None
+    counts = readiness in LOGGED_IN or (readiness == "port_open" and window.reason == _NO_KEY)
+    if unpinned := counts and await pin_is_lost(deps, window, host_key):
+        readiness, reason = "running", UNPINNED
+    away = has_moved or unpinned or window.reason == _BAD or (window.reason == _CHANGED and readiness == "failed")
+    reached = not away and login.is_address(window.host, window.port)
     key = None if order is None else order.ssh_key
     return Report(
         instance_id=instance.id,
@@ -148,6 +154,13 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         warnings=_warnings(instance, seen, order),
         order=order,
     )
+
+
+async def pin_is_lost(deps: Deps, window: Window, host_key: str | None) -> bool:
+    """Whether a machine was logged into, and its host key is not pinned (any more)."""
+    if window.stage not in LOGGED_IN and host_key is None:
+        return False
+    return not await deps.prober.is_pinned(window.instance_id, host_key)
 
 
 async def report_gone(deps: Deps, instance_id: int, order: Order | None = None) -> Report:

@@ -67,11 +67,10 @@ async def export_inventory(
     made = await inventory.export_inventory(
         await deps_of(ctx), caller_of(ctx), format, tuple(instance_ids or ()), workflow_id
     )
-    result = results.InventoryResult(
-        format=format, text=made.text, included=list(made.included), left_out=list(made.left_out)
-    )
-    left = f"\nLeft out (SSH not seen yet, or not rented here): {list(made.left_out)}" if made.left_out else ""
-    return answer(made.text + left, result)
+    left_out = [results.LeftOutRow(instance_id=i, reason=why) for i, why in made.left_out]
+    result = results.InventoryResult(format=format, text=made.text, included=list(made.included), left_out=left_out)
+    left = [f"\nLeft out: {row.instance_id}: {row.reason}" for row in left_out]
+    return answer("".join([made.text, *left]), result)
 
 
 TOOLS: tuple[Tool, ...] = (

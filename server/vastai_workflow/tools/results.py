@@ -265,10 +265,17 @@ class Log(Result):
     text: str
 
 
+class LeftOutRow(Result):
+    """A machine that is in no inventory, and what helps."""
+
+    instance_id: int
+    reason: str
+
+
 class InventoryResult(Result):
     """Answer of export_inventory."""
 
     format: str
     text: str
     included: list[int]
-    left_out: list[int]
+    left_out: list[LeftOutRow]
