@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import ERAS, Era, Stack, stack, text_of
+from tests.stack import ERAS, Era, FixedKeys, Stack, stack, text_of
 from tests.tools.acts import follow, stranger, writes
 from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.money import Rate
@@ -143,6 +143,26 @@ async def test_a_yes_to_stop_is_none_to_destroy() -> None:
         assert writes(s) == {}
 
 
+@pytest.mark.parametrize("unused", [True, False])
+@pytest.mark.requirement("PURPOSE-2")
+async def test_a_yes_to_something_else_is_told_by_what_it_is_to_while_it_is_open(*, unused: bool) -> None:
+    async with stack() as s:
+        other = stranger(s)
+        reboot = {"instance_ids": [other], "mode": "reboot"}
+        await follow(s, await s.refusal("restart_instances", **reboot))
+        if not unused:
+            await s.call("restart_instances", **reboot)
+        refusal = await s.refusal("stop_instances", instance_ids=[other])
+        assert (refusal["code"], refusal["message"]) == (
+            ("digest_mismatch", f"got a yes to reboot {other}, needed one to stop {other}")
+            if unused
+            else ("purpose_not_confirmed", f"no yes yet to stop {other}")
+        )
+        assert refusal["ask_user"].startswith(f"Stop {other}")
+        await follow(s, await follow(s, refusal))
+        assert s.world.requests["stop"] == 1
+
+
 @pytest.mark.requirement("PURPOSE-2")
 async def test_a_yes_to_one_key_is_none_to_another() -> None:
     async with stack() as s:
@@ -150,7 +170,11 @@ async def test_a_yes_to_one_key_is_none_to_another() -> None:
         call = {"instance_ids": [machine], "public_key": OTHER_KEY}
         await follow(s, await s.refusal("attach_ssh_key", **call))
         third = OTHER_KEY.replace("Another", "Athird0")
-        assert (await s.refusal("attach_ssh_key", **{**call, "public_key": third}))["code"] == "digest_mismatch"
+        refusal = await s.refusal("attach_ssh_key", **{**call, "public_key": third})
+        got, needed = FixedKeys().fingerprint(OTHER_KEY), FixedKeys().fingerprint(third)
+        to = f"attach this SSH key to {machine}"
+        assert refusal["code"] == "digest_mismatch"
+        assert refusal["message"] == f"got a yes to {to} ({got}), needed one to {to} ({needed})"
         assert s.world.requests["attach"] == 0
 
 

@@ -107,7 +107,7 @@ async def yes_for(deps: Deps, caller: Caller, opened: Opened, intent: Intent) ->
     if refusal is not None or home is None:
         if refusal is not None and refusal.code in {"read_only", "cap_exceeded"}:
             raise refusal
-        raise await _ask(deps, caller, opened, intent, refusal)
+        raise await _ask(deps, caller, opened, intent, _told(refusal, confirmation, intent))
     return Yes(deps, home.workflow_id, facts, intent.again)
 
 
@@ -153,14 +153,16 @@ async def _newest(
 ) -> tuple[Workflow | None, Confirmation | None]:
     """The newest yes of this purpose to exactly these machines, in the given workflow or any of the owner's.
 
-    One to the very same goes before one to something else that is done to them.
+    One to the very same goes before one to something else that is done to them, which is told only while it is open.
     """
+    now = deps.clock.now()
     homes = [opened.workflow] if opened.workflow is not None else await deps.store.workflows(caller.owner)
     found = [
         (workflow, item)
         for workflow in homes
         for item in workflow.confirmations
         if item.purpose is intent.purpose and set(item.instance_ids) == set(intent.instance_ids)
+        if item.detail == intent.detail or item.open_at(now)
     ]
     return max(found, key=lambda pair: (pair[1].detail == intent.detail, pair[1].at), default=(None, None))
 
@@ -186,7 +188,16 @@ async def _ask(deps: Deps, caller: Caller, opened: Opened, intent: Intent, refus
     return refusal_that_asks(deps, caller, kept, asked, (refusal.code, refusal.message))
 
 
-def _in_words(intent: Intent) -> str:
+def _told(refusal: Refusal | None, given: Confirmation | None, intent: Intent) -> Refusal | None:
+    """A yes to something else that is done to the same machines is told by what it is to."""
+    if refusal is None or refusal.code != "digest_mismatch" or given is None or given.detail == intent.detail:
+        return refusal
+    ended = intent.purpose is Purpose.END
+    got, needed = (_in_words(item) if ended else f"{_in_words(item)} ({item.detail})" for item in (given, intent))
+    return Refusal(refusal.code, f"got a yes to {got}, needed one to {needed}")
+
+
+def _in_words(intent: Intent | Confirmation) -> str:
     where = ", ".join(map(str, intent.instance_ids)) or "the account"
     keys = {Purpose.ATTACH: "attach this SSH key to", Purpose.DETACH: "take this SSH key from"}
     act = intent.detail if intent.purpose is Purpose.END else keys.get(intent.purpose, intent.purpose)
