@@ -5,6 +5,7 @@ import stat
 import threading
 from base64 import b64encode
 from pathlib import Path
+from shlex import quote
 
 import asyncssh
 import pytest
@@ -77,6 +78,22 @@ def test_a_line_end_of_any_system_is_no_part_of_the_key() -> None:
     assert parse_public_key(ED_LINE + "\r\n").text == ED_LINE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# my laptop\n{ED_LINE}\n",
+        f"\ufeff{ED_LINE}\r\n",
+        f"\ufeff# my laptop\r\n\r\n{ED_LINE}\r\n# that was all\r\n",
+        f"  {ED_LINE}  \r\n\r\n",
+    ],
+    ids=["comment", "Windows", "all of it", "blank"],
+)
+def test_comment_lines_a_byte_order_mark_and_line_ends_of_windows_are_read_over(text: str, home: Path) -> None:
+    assert parse_public_key(text).text == ED_LINE
+    (home / "lab.pub").write_bytes(text.encode())
+    assert resolve("~/lab.pub", home=home, state_dir=home).public_key == ED_LINE
+
+
 REFUSALS = {
     "private": (ED.export_private_key().decode(), "private key"),
     "private in one line": (ED.export_private_key().decode().replace("\n", " "), "private key"),
@@ -97,6 +114,11 @@ REFUSALS = {
     "blob of another type": (f"ssh-rsa {BLOB} me", "damaged"),
     "blob and more": (f"{TYPE} {BLOB}AAAA me", "damaged"),
     "padded numbers": ("ssh-rsa " + packed(b"ssh-rsa", b"\x00\x00\x01\x00\x01", b"\x7f" * 256), "unusual"),
+    "two keys and a comment": (f"# ours\n{ED_LINE}\n# theirs\n{OTHER_LINE}", "several keys"),
+    "comments alone": ("# no key yet\n# none\n", "no public key"),
+    "a return in the middle of two lines": (f"{TYPE}\r\n{BLOB}", "line break"),
+    "a mark inside": (f"{TYPE} \ufeff{BLOB}", "control character"),
+    "a short RSA key": ("ssh-rsa " + packed(b"ssh-rsa", b"\x01\x00\x01", b"\x7f" * 128), "got 1023 bits, allowed 2048"),
     "too long": (f"{ED_LINE} {'x' * MAX_CHARS}", "too long"),
     "certificate": (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "certificate"),
     "dsa": (f"ssh-dss {BLOB}", "DSA"),
@@ -251,6 +273,57 @@ def test_a_private_key_without_its_public_half_tells_how_to_make_one(home: Path,
     with pytest.raises(LocalError) as refusal:
         resolve("~/my lab", home=home, state_dir=state_dir)
     assert refusal.value.next_step == f"run: ssh-keygen -y -f '{home}/my lab' > '{home}/my lab.pub'"
+
+
+@pytest.mark.parametrize("name", ["my ssh-rsa key.pub", "ssh-rsa", "a ssh-ed25519 b"])
+def test_a_path_may_hold_the_words_of_a_key(name: str, home: Path, state_dir: Path) -> None:
+    write_pair(home, name.removesuffix(".pub"), ED)
+    for given in (f"~/{name}", f"{home}/{name}"):
+        assert resolve(given, home=home, state_dir=state_dir).public_key == ED_LINE
+
+
+@pytest.mark.parametrize("given", ["~/my lab.ppk", "~/lab.PPK"])
+def test_a_key_of_putty_tells_how_to_export_its_public_half(given: str, home: Path, state_dir: Path) -> None:
+    text = f"PuTTY-User-Key-File-3: ssh-ed25519\nPublic-Lines: 2\n{BLOB}"
+    (home / given.removeprefix("~/")).write_text(text)
+    with pytest.raises(LocalError, match="PuTTY") as refusal:
+        resolve(given, home=home, state_dir=state_dir)
+    path = f"{home}/{given.removeprefix('~/')}"
+    assert f"puttygen {quote(path)} -O public-openssh" in refusal.value.next_step
+    assert "ssh-keygen" not in refusal.value.next_step
+
+
+def test_a_file_in_utf_16_is_refused_with_the_reason(home: Path, state_dir: Path) -> None:
+    (home / "lab.pub").write_bytes(ED_LINE.encode("utf-16"))
+    with pytest.raises(LocalError, match="UTF-16"):
+        resolve("~/lab.pub", home=home, state_dir=state_dir)
+
+
+@pytest.mark.requirement("SSH-1")
+@pytest.mark.parametrize(("bits", "taken"), [(2047, False), (2048, True)])
+def test_an_rsa_key_has_at_least_2048_bits(*, bits: int, taken: bool) -> None:
+    modulus = ((1 << (bits - 1)) + 1).to_bytes(bits // 8 + 1)  # with the zero byte of its sign, where it needs one
+    line = "ssh-rsa " + packed(b"ssh-rsa", b"\x01\x00\x01", modulus)
+    if taken:
+        assert parse_public_key(line).text == line
+    else:
+        with pytest.raises(LocalError, match="got 2047 bits, allowed 2048"):
+            parse_public_key(line)
+
+
+@pytest.mark.requirement("SSH-2")
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_of_our_pair_that_others_can_write_to_is_refused_with_the_chmod(mode: int, state_dir: Path) -> None:
+    folder = state_dir / "ssh"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    with pytest.raises(LocalError) as refusal:
+        own_key_pair(state_dir)
+    assert refusal.value.code == "ssh_key_refused"
+    assert f"chmod 700 {folder}" in refusal.value.next_step
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o755)
+    assert own_key_pair(state_dir).private_key_path == folder / "id_ed25519"
 
 
 def test_a_path_that_leads_nowhere_leads_to_no_command(home: Path, state_dir: Path) -> None:

@@ -295,4 +295,11 @@ MUTANTS: Final = (
         "return _after(",
         (f"{_HOST_KEYS}::test_what_a_login_saw_of_a_machine_that_was_restarted_meanwhile_does_not_count",),
     ),
+    Mutant(
+        "anybody may put a key in the place of ours",
+        "server/vastai_workflow/access/keys.py",
+        "stat.S_IMODE(folder.stat().st_mode) & 0o022",
+        "False",
+        ("tests/access/test_keys.py::test_a_folder_of_our_pair_that_others_can_write_to_is_refused_with_the_chmod",),
+    ),
 )

@@ -39,7 +39,12 @@ USUAL_NAMES: Final = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_e
 MAX_CHARS: Final = 8192
 """Longer than any RSA key in use (16384 bits take 2.8 K) with a comment."""
 
+LEAST_RSA_BITS: Final = 2048
+"""Fewer are weak, and the SSH servers of some distributions refuse them."""
+
 OWN_NAME: Final = "id_ed25519"
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _GIVE_A_KEY: Final = "give one line such as 'ssh-ed25519 AAAA... name', or the path of a .pub file"
 
 
@@ -95,8 +100,9 @@ def resolve(value: str | None, *, home: Path, state_dir: Path) -> LocalKey:
 
 def parse_public_key(text: str) -> PublicKey:
     """The one public key that `text` holds. Raises `LocalError` `ssh_key_refused` for anything else."""
-    line = text.strip()
-    _refuse_other_things(line)
+    whole = text.removeprefix(_BYTE_ORDER_MARK).strip()
+    _refuse_other_things(whole)
+    line = _the_line(whole)
     type_, _, rest = line.partition(" ")
     if type_ not in TYPES:
         raise _refusal(_what_is_it(line), _GIVE_A_KEY)
@@ -108,6 +114,11 @@ def parse_public_key(text: str) -> PublicKey:
         raise _refusal(f"this {type_} key is damaged: its base64 part can't be read", "copy the whole line") from error
     if key.public_data != blob:
         raise _refusal(f"this {type_} key is written in an unusual way, which servers may refuse", "use another key")
+    if type_ == "ssh-rsa" and (bits := _rsa_bits(blob)) < LEAST_RSA_BITS:
+        raise _refusal(
+            f"this RSA key is too short: got {bits} bits, allowed {LEAST_RSA_BITS} or more",
+            "make a better one: ssh-keygen -t ed25519",
+        )
     comment = comment.strip()
     plain = f"{type_} {encoded} {comment}".rstrip()
     return PublicKey(blob=blob, text=plain, comment=comment, fingerprint=key.get_fingerprint())
@@ -126,13 +137,15 @@ def usual_public_key(home: Path) -> LocalKey | None:
 def own_key_pair(state_dir: Path) -> LocalKey:
     """Our own ed25519 pair in `state_dir`/ssh (folder 0700, private key 0600); made once, never overwritten.
 
-    Raises `LocalError`: `ssh_key_refused` where the private key is damaged or others may read it,
+    Raises `LocalError`: `ssh_key_refused` where the private key is damaged, or others may read it or replace it,
     `store_unavailable` where the folder can't be written.
     """
     folder = state_dir / "ssh"
     private = folder / OWN_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) & 0o022:
+            raise _refusal(f"others can put keys into our folder {folder}", f"run: chmod 700 {quote(str(folder))}")
         if not private.exists():
             _make_private_key(private)
         key = _own_private_key(private)
@@ -185,9 +198,12 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def _is_path(given: str) -> bool:
-    if not given.isprintable() or any(word in TYPES for word in given.split()):
+    """A path may hold the words of a key; a key with its options never begins like a path."""
+    if not given.isprintable():
         return False
-    return given.startswith(("/", "~", "./", "../")) or given.endswith(".pub") or Path(given).is_absolute()
+    if given.startswith(("/", "~", "./", "../")) or Path(given).is_absolute():
+        return True
+    return given.endswith((".pub", ".ppk")) and not any(word in TYPES for word in given.split())
 
 
 def _full_path(given: str, home: Path) -> Path:
@@ -207,10 +223,15 @@ def _key_at(path: Path) -> LocalKey:
             data = file.read(MAX_CHARS + 1)
     except FileNotFoundError as error:
         made_of = f"run: ssh-keygen -y -f {quote(str(path))} > {quote(str(public))}"
+        if path.suffix.lower() == ".ppk" and path.is_file():
+            export = f"run: puttygen {quote(str(path))} -O public-openssh, and give the line that it prints"
+            raise _refusal(f"{path} is a key of PuTTY, which holds the private half too", export) from error
         step = made_of if public != path and path.is_file() else _GIVE_A_KEY
         raise _refusal(f"there is no public key {public}", step) from error
     except (OSError, ValueError) as error:
         raise _refusal(f"{public} can't be read", _GIVE_A_KEY) from error
+    if data.startswith(_UTF_16):
+        raise _refusal(f"{public} is written in UTF-16, as PowerShell's > writes", "save it as UTF-8, or give its text")
     try:
         key = parse_public_key(data.decode())
     except UnicodeDecodeError as error:
@@ -220,25 +241,39 @@ def _key_at(path: Path) -> LocalKey:
     return LocalKey(key.text, key.fingerprint, private if on_this_machine else None)
 
 
-def _refuse_other_things(line: str) -> None:
-    if holds_private_key(line):
+def _refuse_other_things(text: str) -> None:
+    if holds_private_key(text):
         raise _refusal(
             "this is a private key; it was not read any further and belongs in no chat or argument",
             "give the public key instead (for a PuTTY key: puttygen KEY.ppk -O public-openssh)",
         )
-    if "BEGIN SSH2 PUBLIC KEY" in line:
+    if "BEGIN SSH2 PUBLIC KEY" in text:
         raise _refusal(
             "this is a public key in the format of PuTTY (RFC 4716)", "run: ssh-keygen -i -f KEY, and give its output"
         )
-    if not line:
-        raise _refusal("there is no public key", _GIVE_A_KEY)
-    if len(line) > MAX_CHARS:
+    if len(text) > MAX_CHARS:
         raise _refusal(f"this is too long for a public key: allowed are {MAX_CHARS} characters", _GIVE_A_KEY)
-    lines = line.splitlines()
-    if len(lines) > 1 and sum(part.startswith(TYPES) for part in lines) > 1:
+
+
+def _the_line(text: str) -> str:
+    """The line that is no comment and not empty, whatever the system that wrote it ends lines with."""
+    ended = [line.removesuffix("\r").strip(" ") for line in text.split("\n")]
+    lines = [line for line in ended if line and not line.startswith("#")]
+    if not lines:
+        raise _refusal("there is no public key", _GIVE_A_KEY)
+    if sum(line.startswith(TYPES) for line in lines) > 1:
         raise _refusal("these are several keys", "give one")
-    if not line.isprintable():
+    if len(lines) > 1 or not lines[0].isprintable():
         raise _refusal("the key has a line break, tab or control character inside", "give it on one line")
+    return lines[0]
+
+
+def _rsa_bits(blob: bytes) -> int:
+    """The size of the modulus, the last of the key's three fields; a leading zero byte of its sign does not count."""
+    at = 0
+    for _ in range(2):
+        at += 4 + int.from_bytes(blob[at : at + 4])
+    return int.from_bytes(blob[at + 4 :]).bit_length()
 
 
 def _what_is_it(line: str) -> str:
