@@ -15,6 +15,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "GATE-9": "Offers are searched freshly before a create and checked against filter and ceiling again.",
     "GATE-10": "With approval human an agent's report of a yes confirms nothing.",
     "GATE-11": "A yes before a price was shown is no yes.",
+    "GATE-13": "A server that may only read names no call to anybody that it would refuse.",
     "GATE-12": "A yes is bound to the digest of what the user saw; another one is told what changed.",
     # Exactly once
     "ONCE-1": "An order is on record as sent before its request leaves, and its id proves which machine is which.",
@@ -110,6 +111,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "READY-8": "A wait asks the provider no more than once a second on average, whatever the fleet.",
     "READY-9": "The ssh command that is shown logs in by the agreed key alone, held to the pin, whatever the paths.",
     "READY-10": "After a move no old address is given, and the next wait looks at the new one at once.",
+    "READY-11": "Each kind of failure has its own question, and a next call that only looks or takes a yes.",
     "POWER-1": "Stopped means seen stopped; one machine that refuses hides no other.",
     "POWER-2": "A start is sent once; one that is queued is cancelled and reported.",
     "POWER-3": "Recycle loses the container and its pinned host key.",

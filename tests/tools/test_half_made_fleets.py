@@ -216,7 +216,9 @@ async def test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_r
     async with stack() as s:
         create, made = await begun(s, 20, fleet)
         machines = [order["instance_id"] for order in made["orders"] if order["state"] == "rented"]
-        await s.call("destroy_instances", instance_ids=machines)
+        ended = await s.call("destroy_instances", instance_ids=machines)
+        why = "(machines of it were destroyed on request)"
+        assert ended["notes"] == [f"10 more of this fleet were planned and will not be rented {why}"]
         if waits:
             waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=5)
             assert "10 more of a fleet will not be rented (machines of it were destroyed on request)" in waited["notes"]

@@ -26,6 +26,7 @@ from vastai_workflow.steps.ending import (
     record_end,
 )
 from vastai_workflow.steps.fleet_view import ActiveInstance, Origin, made_by, with_orders
+from vastai_workflow.steps.fleets import given_up
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.own_pages import ours_by_page
 from vastai_workflow.steps.purposes import Intent, spend
@@ -43,9 +44,15 @@ class End:
     reason: str | None = None
 
 
-async def destroy_instances(
-    deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None
-) -> tuple[End, ...]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How each end went, and what follows from them for the rest of a fleet."""
+
+    ends: tuple[End, ...]
+    notes: tuple[str, ...] = ()
+
+
+async def destroy_instances(deps: Deps, caller: Caller, instance_ids: Sequence[int], workflow_id: str | None) -> Ended:
     """End machines and see that they are gone. Ours at once; others only with a yes of their own.
 
     Without a complete list those end that are ours by their own pages: whoever waits for lists goes on paying.
@@ -57,7 +64,7 @@ async def destroy_instances(
     try:
         opened = await open_market(deps, caller, workflow_id, ids)
     except ProviderError as error:
-        return tuple(_not_sent(i, error) for i in ids)
+        return Ended(tuple(_not_sent(i, error) for i in ids))
     try:
         listed = await opened.market.instances()
         busy = await _busy_for(deps, opened.account.id, listed, ids)
@@ -80,7 +87,8 @@ async def destroy_instances(
     sender = on_request(caller, workflow_id)
     looks = await end_all(deps, opened.market, worth, deadline, sender, reason=ON_REQUEST)
     told = [await _told(deps, target, looks.get(target.instance_id), unlisted) for target in targets]
-    return (*told, *(_not_sent(i, busy) for i in held_back if busy is not None))
+    notes = await given_up(deps, [order for target in worth for order in target.orders])
+    return Ended((*told, *(_not_sent(i, busy) for i in held_back if busy is not None)), notes)
 
 
 async def _busy_for(deps: Deps, account_id: int, listed: Sequence[Instance], ids: Sequence[int]) -> Refusal | None:

@@ -143,8 +143,8 @@ def _key_question(workflow: Workflow) -> Question:
 
 
 async def _unsettled(deps: Deps, workflow: Workflow, look: Look) -> Refusal | None:
-    """What has to be settled before this account rents anything more."""
-    if workflow.action != "create":
+    """What has to be settled before this account rents anything more; a server that may only read rents nothing."""
+    if workflow.action != "create" or deps.caps.read_only:
         return None
     unknown = await deps.store.orders(account_id=look.account.id, states=(OrderState.UNKNOWN,))
     order = next(iter((*unknown, *look.owed)), None)

@@ -37,9 +37,8 @@ async def _told(deps: Deps, caller: Caller, orders: Sequence[Order]) -> str:
         what.append(f"{unclear} order{'s' * (unclear > 1)} that may have rented")
     source = await _last_source(deps, caller, orders)
     ids = [order.instance_id for order in live[:_SHOWN]]
-    look = (
-        f"instance_status(instance_ids={ids})" if live else f"wait_until_ready(workflow_id={orders[-1].workflow_id!r})"
-    )
+    settles = "instance_status" if deps.caps.read_only else "wait_until_ready"
+    look = f"instance_status(instance_ids={ids})" if live else f"{settles}(workflow_id={orders[-1].workflow_id!r})"
     return (
         f"on account {account_id}, which this key does not see: {' and '.join(what)}, which may cost money. "
         f"The key of that account was last in {source}: call {look}"

@@ -153,6 +153,17 @@ async def drop_planned(deps: Deps, orders: Sequence[Order], reason: str) -> int:
     return len(planned)
 
 
+async def given_up(deps: Deps, ended: Sequence[Order]) -> tuple[str, ...]:
+    """What is not sent any more of the fleets that these orders are of; a later create, or wait, drops it."""
+    notes: list[str] = []
+    for workflow_id, plan_id in dict.fromkeys((order.workflow_id, order.plan_id) for order in ended):
+        fleet = [o for o in await deps.store.orders(workflow_id=workflow_id) if o.plan_id == plan_id]
+        planned, why = sum(order.state is OrderState.PLANNED for order in fleet), unwanted(fleet)
+        if planned and why is not None:
+            notes.append(f"{planned} more of this fleet were planned and will not be rented ({why})")
+    return tuple(notes)
+
+
 async def _plans(deps: Deps, account_id: int) -> list[list[Order]]:
     """All orders, by the plan that they are of."""
     plans: dict[tuple[str, str], list[Order]] = {}

@@ -94,7 +94,7 @@ def _why(report: Report) -> str:
         return "it is gone" if report.gone else "this server did not rent it"
     if _lost_its_key(report):
         return TAKEN_AWAY
-    if report.reason in {MOVED, UNPINNED}:
+    if report.reason is not None and report.reason.startswith((MOVED, UNPINNED)):
         return report.reason
     return "its SSH was not seen to answer: call wait_until_ready"
 

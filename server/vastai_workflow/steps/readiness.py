@@ -103,6 +103,7 @@ class _Wait:
     _tried: set[int] = field(default_factory=set[int])
     _reports: dict[int, Report] = field(default_factory=dict[int, Report])
     _next_look: float = 0.0
+    _done: int = 0
 
     async def over(self) -> Waited:
         """The last look."""
@@ -167,8 +168,8 @@ class _Wait:
     async def _tell(self) -> None:
         reports = tuple(self._reports.values())
         settled = all(order.state not in UNSETTLED for order in self._orders)
-        done = sum(report.ready for report in reports)
-        await self._progress(done, max(len(reports), 1), _progress_line(reports, settled=settled))
+        self._done = max(self._done, sum(report.ready for report in reports))  # progress never goes back
+        await self._progress(self._done, max(len(reports), 1), _progress_line(reports, settled=settled))
 
     async def _give_keys(self, by_id: Mapping[int, Instance]) -> None:
         """Attach the agreed key where a login was refused, or can't be tried from here: one machine at a call's end."""

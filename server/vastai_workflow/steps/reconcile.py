@@ -13,6 +13,7 @@ from vastai_workflow.steps.listing import Listed, list_instances
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.settle import Settled, dated, settle
 from vastai_workflow.steps.untold import keep
+from vastai_workflow.steps.writes import by_calling
 
 _BUSY: Final = "account_busy"
 _SHOWN_S: Final = SETTLES_S + 60.0
@@ -84,7 +85,7 @@ async def _looked_at(deps: Deps, market: Market, account_id: int, listed: Listed
     """Bring the ledger up to date and send nothing; what is to be released is said."""
     settled = await settle(deps, market, account_id, listed, may_end=False)
     short = [order for orders in await short_fleets(deps, account_id) for order in orders]
-    told = (f"machine {o.instance_id} runs without its fleet: call wait_until_ready" for o in short)
+    told = (f"machine {o.instance_id} runs without its fleet: {by_calling(deps)}" for o in short)
     return replace(settled, owed=(*settled.owed, *short), notes=(*settled.notes, *told))
 
 

@@ -25,6 +25,7 @@ from vastai_workflow.steps.ending import (
 )
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.readiness_window import start_is_known
+from vastai_workflow.steps.writes import by_calling
 
 STILLBORN_S: Final = 300.0
 """Seconds after the create in which what came with an error and does not run is ended; later it may have run."""
@@ -36,7 +37,7 @@ QUEUE_PATIENCE_S: Final = 60.0
 """Seconds for which a machine whose start got no answer may look as if it waited for its GPU."""
 
 _CHOICE: Final = "Ask the user: keep it or destroy it?"
-_OWED: Final = "to be released: call wait_until_ready"
+_OWED: Final = "owed"
 _AGAIN: Final = "it may cost money: call wait_until_ready again"
 
 
@@ -175,7 +176,8 @@ async def cancel_queued_start(work: Work, instance: Instance) -> None:
     if 0 <= ago < QUEUE_PATIENCE_S:
         return
     if not work.may_end:
-        work.tell(f"the start of machine {instance.id} waits for its GPU; to be cancelled: call stop_instances")
+        who = by_calling(work.deps, "stop_instances")
+        work.tell(f"the start of machine {instance.id} waits for its GPU; to be cancelled: {who}")
         return
     try:
         await work.market.stop(instance.id)
@@ -193,7 +195,8 @@ def _told(work: Work, order: Order, instance_id: int, what: str, ended: str) -> 
         work.tell(f"{what}; released: gone")
         return
     work.owed.append(order)
-    work.tell(f"{what}; {_OWED}" if ended == _OWED else f"{what}; its release is not seen yet ({ended}), {_AGAIN}")
+    owed, unseen = f"to be released: {by_calling(work.deps)}", f"its release is not seen yet ({ended}), {_AGAIN}"
+    work.tell(f"{what}; {owed if ended == _OWED else unseen}")
 
 
 async def _ended(work: Work, order: Order, reason: str) -> str:

@@ -19,6 +19,7 @@ from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
 from vastai_workflow.steps.untold import take
+from vastai_workflow.steps.writes import by_calling
 
 LOGGED_IN: Final = frozenset({"ssh_ok", "gpu_ok"})
 """Stages from a login on: the host key is pinned, and stands in the ledger."""
@@ -28,10 +29,8 @@ DETAIL_CAP: Final = 300
 
 _NO_KEY: Final = "no_private_key"
 TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
-MOVED: Final = "moved: it has another address since it was seen; call wait_until_ready"
-UNPINNED: Final = (
-    "its host key is not in known_hosts any more: call wait_until_ready, which pins it again if it is the one on record"
-)
+MOVED: Final = "moved: it has another address since it was seen"
+UNPINNED: Final = "its host key is not in known_hosts any more"
 _SEEN: Final = frozenset({"running", "port_open", "ssh_ok", "gpu_ok"})
 _BAD: Final = "bad_address"
 _CHANGED: Final = "host_key_changed"
@@ -128,11 +127,12 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     if keyless:
         readiness, reason = "running", TAKEN_AWAY
     if has_moved := login.moved(window, instance) and readiness in _SEEN:
-        readiness, reason = "running", MOVED
+        readiness, reason = "running", f"{MOVED}; {by_calling(deps)}"
     host_key = None if order is None else order.host_key or None
     counts = readiness in LOGGED_IN or (readiness == "port_open" and window.reason == _NO_KEY)
     if unpinned := counts and await pin_is_lost(deps, window, host_key):
-        readiness, reason = "running", UNPINNED
+        readiness = "running"
+        reason = f"{UNPINNED}: {by_calling(deps)}, which pins it again if it is the one on record"
     away = has_moved or unpinned or window.reason == _BAD or (window.reason == _CHANGED and readiness == "failed")
     reached = not away and login.is_address(window.host, window.port)
     key = None if order is None else order.ssh_key

@@ -33,19 +33,20 @@ async def instance_status(
     """State, cost so far and login of some machines, or of all that the key sees."""
     deps = await deps_of(ctx)
     seen = await status.instance_status(deps, caller_of(ctx), tuple(instance_ids or ()), workflow_id)
-    open_order = next(iter(seen.unsettled), None)
-    after = None if open_order is None else next_call("wait_until_ready", workflow_id=open_order.workflow_id)
+    after = None
+    if seen.unsettled and not deps.caps.read_only:  # else later looks settle it
+        after = next_call("wait_until_ready", workflow_id=seen.unsettled[0].workflow_id)
     notes = [*seen.notes, *(render.unsettled_words(order, deps.moment()) for order in seen.unsettled)]
     result = results.Instances(
         instances=[render.instance_row(report) for report in seen.reports],
-        settled=after is None,
+        settled=not seen.unsettled,
         notes=notes,
         next_call=after,
     )
     lines = [render.instance_words(report) + render.agreed_words(report) for report in seen.reports] or [
         "No machine runs." if workflow_id is None else "No machine of this workflow; without workflow_id all are shown."
     ]
-    if after is not None:
+    if seen.unsettled:
         lines.append(render.UNSETTLED_WORDS)
     return answer("\n".join(lines) + render.note_lines(notes) + in_words(after), result)
 
@@ -133,7 +134,8 @@ async def destroy_instances(
     ctx: Ctx, instance_ids: Ids, workflow_id: OptionalWorkflowId = None
 ) -> Annotated[CallToolResult, results.Changes]:
     """End machines for good and see that they are gone; data is lost. Machines not rented here need a yes."""
-    ends = await destroy.destroy_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    ended = await destroy.destroy_instances(await deps_of(ctx), caller_of(ctx), instance_ids, workflow_id)
+    ends = ended.ends
     rows = [
         results.ChangedRow(
             instance_id=end.instance_id,
@@ -150,7 +152,8 @@ async def destroy_instances(
         + ("" if end.reason is None else f" ({end.reason})")
         for end in ends
     ]
-    return answer("\n".join(lines), results.Changes(instances=rows))
+    notes = list(ended.notes)
+    return answer("\n".join(lines) + render.note_lines(notes), results.Changes(instances=rows, notes=notes))
 
 
 def _changed(done: "Sequence[power.Changed]") -> CallToolResult:
@@ -170,7 +173,7 @@ def _changed(done: "Sequence[power.Changed]") -> CallToolResult:
         + ("" if item.reason is None else f" ({item.reason})")
         for item in done
     ]
-    return answer("\n".join(lines), results.Changes(instances=rows))
+    return answer("\n".join(lines), results.Changes(instances=rows, notes=[]))
 
 
 TOOLS: tuple[Tool, ...] = (

@@ -25,7 +25,7 @@ from vastai_workflow.tools.surface import (
 
 with on_first_use():
     from vastai_workflow.domain import ledger
-    from vastai_workflow.steps import create, ending, offers, readiness
+    from vastai_workflow.steps import choices, create, ending, offers, readiness
     from vastai_workflow.steps import preflight as checks
     from vastai_workflow.tools import render
     from vastai_workflow.tools.app import view
@@ -41,7 +41,8 @@ async def preflight(
     deps = await deps_of(ctx)
     seen = await checks.preflight(deps, caller_of(ctx), workflow_id)
     open_orders = [
-        f"{render.unsettled_words(order, deps.moment())}: {in_call('wait_until_ready', workflow_id=order.workflow_id)}"
+        render.unsettled_words(order, deps.moment())
+        + ("" if deps.caps.read_only else f": {in_call('wait_until_ready', workflow_id=order.workflow_id)}")
         for order in seen.unsettled
     ]
     notes = [*seen.notes, *open_orders]
@@ -132,19 +133,21 @@ async def wait_until_ready(
         progress=ctx.report_progress,
     )
     again = {"workflow_id": workflow_id} if workflow_id is not None else {"instance_ids": instance_ids}
-    failed = [report.instance_id for report in waited.reports if report.failed and not report.gone]
+    failed = [report for report in waited.reports if report.failed and not report.gone]
     after = None
     if waited.planned is not None and waited.settled:  # before its yes expires, whatever else is waited for
         after = next_call("create_instances", workflow_id=waited.planned.workflow_id, plan_id=waited.planned.plan_id)
     elif not waited.over:
         after = next_call("wait_until_ready", **again)
     elif failed:
-        after = next_call("read_logs", instance_id=failed[0])
+        step = choices.first_step(failed)
+        after = None if step is None else results.NextCall(**step)
     elif workflow_id is not None and all(report.gone and not _asked_for(report) for report in waited.reports):
         after = _another_try(workflow_id, spent=bool(waited.reports))
     now = deps.moment()
     short = [] if waited.came_short is None else [render.fleet_words(waited.came_short)]
-    notes = [*short, *waited.notes, *(render.unsettled_words(order, now) for order in waited.open_orders)]
+    unsettled = [render.unsettled_words(order, now) for order in waited.open_orders]
+    notes = [*short, *waited.notes, *unsettled, *choices.questions(failed)]
     result = results.Instances(
         instances=[render.instance_row(report) for report in waited.reports],
         settled=waited.settled,
@@ -156,10 +159,6 @@ async def wait_until_ready(
     ]
     if len(waited.reports) > 1:
         lines.insert(0, readiness.stages(waited.reports))
-    if failed:
-        lines.append(
-            f"Ask the user about {', '.join(map(str, failed))}: look at the logs, destroy, or try the next offer?"
-        )
     if not waited.settled:
         lines.append(render.UNSETTLED_WORDS)
     return answer("\n".join(lines) + render.note_lines(notes) + in_words(after), result)

@@ -194,6 +194,7 @@ class Changes(Result):
     """Answer of start, stop, restart and destroy."""
 
     instances: list[ChangedRow]
+    notes: list[str]
 
 
 class KeyRow(Result):
