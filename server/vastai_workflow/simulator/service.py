@@ -13,7 +13,8 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vastai_workflow.simulator.app import ConnectionDropped, build_app
+from vastai_workflow.simulator.answering import ConnectionDropped
+from vastai_workflow.simulator.app import build_app
 from vastai_workflow.simulator.clock import AdjustableClock
 from vastai_workflow.simulator.faults import Fault
 from vastai_workflow.simulator.world import World

@@ -2,13 +2,13 @@
 
 import httpx
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 
-from vastai_workflow.simulator.app import TIMEOUT_IN_SCOPE, ConnectionDropped, ReplyTooLate
+from vastai_workflow.simulator.answering import Asked, ConnectionDropped, ReplyTooLate, answered
+from vastai_workflow.simulator.app import simulator_of
 
 
 class SimulatedTransport(httpx.AsyncBaseTransport):
-    """In-process HTTP to an app of `build_app`.
+    """In-process HTTP to an app of `build_app`, past ASGI: bytes go in, and bytes come out.
 
     Raises `httpx.RemoteProtocolError` for a connection that breaks (before the reply or in it), and
     `httpx.ReadTimeout` when the reply comes later than the request's own read time-out.
@@ -19,19 +19,24 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request into the app."""
-        timeout_s: float | None = request.extensions.get("timeout", {}).get("read")
-
-        async def with_timeout(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._app({**scope, TIMEOUT_IN_SCOPE: timeout_s}, receive, send)
-
+        asked = Asked(
+            method=request.method,
+            path=request.url.path,
+            query=dict(request.url.params),
+            content=await request.aread(),
+            base_url=f"{request.url.scheme}://{request.headers['host']}",
+            authorization=request.headers.get("authorization", ""),
+            timeout_s=request.extensions.get("timeout", {}).get("read"),
+            local=True,
+        )
         try:
-            return await httpx.ASGITransport(with_timeout).handle_async_request(request)
+            answer = await answered(simulator_of(self._app), asked)
         except ConnectionDropped as error:
-            sentence = (
-                "peer closed connection without sending complete message body"
-                if error.in_body
-                else "Server disconnected without sending a response."
-            )
+            sentence = "Server disconnected without sending a response."
             raise httpx.RemoteProtocolError(sentence, request=request) from error
         except ReplyTooLate as error:
             raise httpx.ReadTimeout("the simulated reply came too late", request=request) from error
+        if answer.cut:
+            sentence = "peer closed connection without sending complete message body"
+            raise httpx.RemoteProtocolError(sentence, request=request)
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
