@@ -98,7 +98,7 @@ class WorkflowServer(MCPServer[App]):
     ) -> CallToolResult | InputRequiredResult:
         """The tool's result; what it raises becomes one with a code, a sentence and a next step."""
         try:
-            await self._check_names(name, arguments)
+            self._check_names(name, arguments)
             return await super().call_tool(name, arguments, context)
         except WorkflowError as error:
             refusal = error
@@ -108,11 +108,11 @@ class WorkflowServer(MCPServer[App]):
             await _put_on_record(name, arguments, context, refusal)
         return refused(refusal)
 
-    async def _check_names(self, name: str, arguments: dict[str, Any]) -> None:
-        tool = next((tool for tool in await super().list_tools() if tool.name == name), None)
+    def _check_names(self, name: str, arguments: dict[str, Any]) -> None:
+        tool = self._tool_manager.get_tool(name)
         if tool is None:
             return
-        known = list(tool.input_schema.get("properties", {}))
+        known = list(tool.parameters.get("properties", {}))
         unknown = [argument for argument in arguments if argument not in known]
         if unknown:
             got = ", ".join(clean(argument, 40) for argument in unknown)

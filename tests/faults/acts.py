@@ -202,11 +202,13 @@ async def destroy_one(play: Play, act: Act) -> None:
     await _destroy(play, play.machines(act.workflow)[:1])
 
 
-async def _destroy(play: Play, machines: list[int]) -> None:
+async def _destroy(play: Play, machines: list[int]) -> Answer | None:
+    """The refusal, where it was one."""
     for _ in range(_TRIES if machines else 0):
         ended, refusal = await play.call("destroy_instances", instance_ids=machines)
         if ended is not None or refusal is not None:
-            return
+            return refusal
+    return None
 
 
 async def stop(play: Play, act: Act) -> None:
@@ -282,13 +284,13 @@ async def destroy_stranger(play: Play, act: Act) -> None:
 
 
 async def destroy_with_yes(play: Play, machine: int) -> None:
-    """The user says yes to the end of one machine, whosever it is."""
-    _, refusal = await play.call("destroy_instances", instance_ids=[machine])
+    """The user says yes to the end of one machine, whosever it is; what died is called again."""
+    refusal = await _destroy(play, [machine])
     tool, arguments = next_of(refusal)
     if tool == "confirm_fields":
         play.book.allowed.add(("end", machine))
         await play.call("confirm_fields", **arguments)
-        await play.call("destroy_instances", instance_ids=[machine])
+        await _destroy(play, [machine])
 
 
 async def known(play: Play, act: Act) -> None:

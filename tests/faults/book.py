@@ -63,6 +63,7 @@ class Book:
     yeses: list[Yes] = field(default_factory=list[Yes])
     orders: dict[str, Order] = field(default_factory=dict[str, Order])
     puts: dict[str, Put] = field(default_factory=dict[str, Put])
+    """By the order."""
     shown: dict[int, Decimal] = field(default_factory=dict[int, Decimal])
     bad: dict[int, Bad] = field(default_factory=dict[int, Bad])
     """Machines that should not run, while they do."""
@@ -189,7 +190,7 @@ class Book:
             return
         if order.state is not OrderState.SENT:
             self.wrong(f"a create was sent for order {order.order_id}, which is on record as {order.state}")
-        if mark in self.puts:
+        if order.order_id in self.puts:
             self.wrong(f"the create of order {order.order_id} was sent twice")
         others = [o for o in self.orders.values() if o.order_id != order.order_id and o.state in UNSETTLED]
         if others:
@@ -199,7 +200,7 @@ class Book:
             self.wrong(f"a create was sent for order {order.order_id} without a yes")
             return
         self._judge_against(yes, order, ask_id, body)
-        self.puts[mark] = self._newest = Put(self.clock.now(), yes)
+        self.puts[order.order_id] = self._newest = Put(self.clock.now(), yes)
 
     def _judge_against(self, yes: Yes, order: Order, ask_id: int, body: dict[str, Any]) -> None:
         values = yes.values
@@ -221,7 +222,7 @@ class Book:
 
     def _was_to_be_known(self, order: Order) -> bool:
         """Whether the order has, or may have, a machine that a careful reader of lists knows of."""
-        put = self.puts.get(f"{self.ledger.store_id}.{order.order_id}")
+        put = self.puts.get(order.order_id)
         made = self._made_by(order.order_id)
         if put is None or not made:
             return False
@@ -346,7 +347,7 @@ class Book:
         price = instance.dph_base + instance.machine.storage_price(instance.disk_gb)
         gpu = instance.disguise.get("gpu_name", instance.machine.model.name)
         gpus = instance.disguise.get("num_gpus", len(instance.gpu_ids))
-        put = self.puts.get(f"{self.ledger.store_id}.{order.order_id}")
+        put = self.puts.get(order.order_id)
         if put is not None and price > put.yes.ceiling + _ROUNDING:
             return f"costs {price:.4f}, agreed at most {put.yes.ceiling}"
         if (gpu, gpus) not in {(order.gpu_name, order.num_gpus), (order.gpu_name, 0)}:  # a 0 is taken as not known

@@ -4,7 +4,6 @@ A process is what stands behind `Deps`: its connections, its memory of settled a
 outlive it. The server and its client are built once for a place (`Host`) and serve one process after another.
 """
 
-import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vastai_workflow.domain.caps import Caps
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import Workflow
 from vastai_workflow.server import build_server
+from vastai_workflow.simulator.answering import operation_of
 from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
 from vastai_workflow.steps.deps import Deps
@@ -34,20 +34,6 @@ from vastai_workflow.vast.key_sources import VastMarkets
 MOVES = ("planned", *(state.value for state in OrderState if state is not OrderState.PLANNED))
 WRITES = (*MOVES, "noted", "window", "workflow")
 """What is written to the ledger; `planned` is an order's first line."""
-_OPERATIONS = (
-    ("create", "PUT", r"/api/v0/asks/\d+"),
-    ("destroy", "DELETE", r"/api/v0/instances/\d+"),
-    ("reboot", "PUT", r"/api/v0/instances/reboot/\d+"),
-    ("power", "PUT", r"/api/v0/instances/\d+"),
-    ("list", "GET", r"/api/v1/instances"),
-    ("show", "GET", r"/api/v0/instances/\d+"),
-    ("instance_keys", "GET", r"/api/v0/instances/\d+/ssh"),
-    ("attach", "POST", r"/api/v0/instances/\d+/ssh"),
-    ("search", "POST", r"/api/v0/bundles"),
-    ("user", "GET", r"/api/v0/users/current"),
-    ("ssh_keys", "GET", r"/api/v0/ssh"),
-    ("add_ssh_key", "POST", r"/api/v0/ssh"),
-)
 SENDS = ("create", "destroy", "start", "stop", "list", "show", "attach", "search", "user", "add_ssh_key")
 """What is sent to the market."""
 POINTS = tuple(
@@ -132,7 +118,7 @@ class _Line(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         process, stage = self._process, self._process.stage
-        operation = operation_of(request)
+        operation = operation_of(request.method, request.url.path, request.content)
         process.cross(f"send:{operation}:before")
         await stage.witness.sending(operation, request)
         content: bytes | None = None
@@ -143,17 +129,6 @@ class _Line(httpx.AsyncBaseTransport):
             stage.witness.answered(operation, content)
             process.cross(f"send:{operation}:after")
         return response
-
-
-def operation_of(request: httpx.Request) -> str:
-    """The simulator's name for what a request asks."""
-    path = request.url.path.rstrip("/")
-    for name, method, pattern in _OPERATIONS:
-        if request.method == method and re.fullmatch(pattern, path):
-            if name != "power":
-                return name
-            return "start" if b'"running"' in request.content else "stop"
-    return "other"
 
 
 class Host:

@@ -13,7 +13,7 @@ from tests.faults.told import MORE_TO_DO, TOLD_OF_AN_END, Said, said_in, sentenc
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.simulator.instances import Instance
 
-_PAUSES_S: Final = (3.0, 6.0, 10.0, 15.0, 25.0)
+_PAUSES_S: Final = (3.0, 6.0, 20.0, 25.0)
 _ROUNDS: Final = 60
 _TRIES: Final = 3
 _UNCHANGED_S: Final = 50.0
@@ -33,8 +33,8 @@ async def come_to_rest(play: Play) -> None:
         user = Random(f"rest {play.schedule.seed}")  # noqa: S311 - a schedule, not a secret
         await _follow(play, user)
         play.clock.advance(_QUIET_S)
-        await _come_back(play, user.choice(_FIRST_CALLS))
-        await _follow(play, user)
+        if not await _come_back(play, user.choice(_FIRST_CALLS)):
+            await _follow(play, user)
 
 
 async def _follow(play: Play, user: Random) -> None:
@@ -48,8 +48,7 @@ async def _follow(play: Play, user: Random) -> None:
         play.book.check()
         now = [_shown(answer) for answer in answers]
         unchanged_s, seen = (unchanged_s + pause if now == seen else 0.0), now
-        if all(answer is not None and _nothing_to_do(answer, unchanged_s) for answer in answers):
-            _judge_states(play, answers)
+        if _at_rest(play, answers, unchanged_s):
             return
         for answer in answers:
             await _create_or_outlive(play, answer)
@@ -72,6 +71,13 @@ async def _wait(play: Play, seconds: float, workflow_id: str, user: Random) -> A
 
 def _shown(answer: Answer | None) -> object:
     return answer and [(row["instance_id"], row["state"], row["readiness"]) for row in answer["instances"]]
+
+
+def _at_rest(play: Play, answers: Sequence[Answer | None], unchanged_s: float) -> bool:
+    if not all(answer is not None and _nothing_to_do(answer, unchanged_s) for answer in answers):
+        return False
+    _judge_states(play, answers)
+    return True
 
 
 def _nothing_to_do(answer: Answer, unchanged_s: float) -> bool:
@@ -102,8 +108,11 @@ async def _create_or_outlive(play: Play, answer: Answer | None) -> None:
         play.clock.advance(_YES_LIFE_S)
 
 
-async def _come_back(play: Play, tool: str) -> None:
-    """After the quiet time the user asks for something: what should not run, or is not ours, is named at once."""
+async def _come_back(play: Play, tool: str) -> bool:
+    """After the quiet time the user asks for something: what should not run, or is not ours, is named at once.
+
+    True where that was a look at all there is, and it said that there is nothing more to do.
+    """
     book = play.book
     play.world.settle()
     book.look()
@@ -118,7 +127,9 @@ async def _come_back(play: Play, tool: str) -> None:
             for machine in seen:
                 if not said.get(machine):
                     book.wrong(f"machine {machine} runs, and {tool} after the quiet time says nothing of it")
-            return
+            whole = tool == "wait_until_ready" and len({order.workflow_id for order in book.orders.values()}) == 1
+            return whole and not book.undecided and _at_rest(play, [answer], 0.0)
+    return False
 
 
 def judge(play: Play) -> None:

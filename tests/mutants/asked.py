@@ -192,8 +192,8 @@ MUTANTS: Final = (
     Mutant(
         "the key is in the URL",
         _CLIENT,
-        "params=dict(request.query) or None,",
-        'params={**request.query, "api_key": self._key.get_secret_value()},',
+        "tuple(request.query.items()))",
+        '(*request.query.items(), ("api_key", self._key.get_secret_value())))',
         ("tests/vast/test_secrets.py::test_the_key_is_in_a_header_and_nowhere_else",),
     ),
     Mutant(

@@ -75,15 +75,14 @@ class Simulator:
 
 
 async def answered(simulator: Simulator, asked: Asked) -> Answered:
-    """Answer one request. Paths may end in a slash or not. ConnectionDropped or ReplyTooLate where no answer comes."""
-    path = asked.path.rstrip("/") or "/"
-    endpoint, ids = _route(asked.method, path)
+    """Answer one request. ConnectionDropped or ReplyTooLate where no answer comes."""
+    endpoint, ids = _route(asked.method, asked.path)
     if endpoint is not None:
         return await _at(simulator, endpoint, ids, asked)
-    handler = _OUTSIDE.get((asked.method, path))
+    handler = _OUTSIDE.get((asked.method, asked.path))
     try:
         if handler is None:
-            raise Refused(404, "not_found", f"No route {asked.method} {path}.")  # noqa: TRY301 - refusals are one kind
+            raise Refused(404, "not_found", f"No route {asked.method} {asked.path}.")  # noqa: TRY301 - refusals are one kind
         if not asked.local:
             raise Refused(403, "forbidden", "For this machine only.")  # noqa: TRY301 - the same
         return _sent(handler(simulator, json.loads(asked.content or "{}")))
@@ -91,9 +90,15 @@ async def answered(simulator: Simulator, asked: Asked) -> Answered:
         return _sent(refused(refusal))
 
 
+def operation_of(method: str, path: str, content: bytes) -> str:
+    """The name by which faults and counters know what a request asks; empty for no route."""
+    endpoint, _ = _route(method, path)
+    return "" if endpoint is None else endpoint.operation_of(_body(endpoint, content) or {})
+
+
 async def _at(simulator: Simulator, endpoint: Endpoint, ids: Mapping[str, int | str], asked: Asked) -> Answered:
     simulator.world.settle()
-    body = _body(asked, endpoint)
+    body = _body(endpoint, asked.content)
     call = Call(
         world=simulator.world,
         operation=endpoint.operation_of(body or {}),
@@ -115,12 +120,12 @@ async def _at(simulator: Simulator, endpoint: Endpoint, ids: Mapping[str, int | 
     return await _exchange(simulator, call, endpoint, asked.timeout_s, malformed=body is None)
 
 
-def _body(asked: Asked, endpoint: Endpoint) -> JsonObject | None:
+def _body(endpoint: Endpoint, content: bytes) -> JsonObject | None:
     """The JSON body, empty if there is none; None if it is no JSON object."""
-    if not asked.content or endpoint.method == "GET":
+    if not content or endpoint.method == "GET":
         return {}
     try:
-        body: Any = json.loads(asked.content)
+        body: Any = json.loads(content)
     except ValueError:
         return None
     return cast("JsonObject", body) if isinstance(body, dict) else None
@@ -256,7 +261,8 @@ _WITH_IDS = tuple(_compiled(one) for one in ENDPOINTS if "{" in one.path)
 
 
 def _route(method: str, path: str) -> tuple[Endpoint | None, Mapping[str, int | str]]:
-    """The endpoint of a path, and what its path names."""
+    """The endpoint of a path, which may end in a slash or not, and what the path names."""
+    path = path.rstrip("/")
     fixed = _FIXED.get((method, path))
     if fixed is not None:
         return fixed, {}

@@ -1,5 +1,7 @@
 """An httpx transport into the simulator that fails as a socket would."""
 
+from urllib.parse import parse_qsl
+
 import httpx
 from starlette.applications import Starlette
 
@@ -22,7 +24,7 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
         asked = Asked(
             method=request.method,
             path=request.url.path,
-            query=dict(request.url.params),
+            query=dict(parse_qsl(request.url.query.decode(), keep_blank_values=True)),
             content=await request.aread(),
             base_url=f"{request.url.scheme}://{request.headers['host']}",
             authorization=request.headers.get("authorization", ""),
