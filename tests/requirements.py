@@ -139,6 +139,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-8": "A real OpenSSH server is judged rightly behind a banner, a talking login and a program that goes on.",
     "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
     "SSH-10": "The first host key is on record and shown; only a recycle renews it, and no other overwrites it.",
+    "SSH-11": "A login lends no agent to a machine and reads no ssh_config of the user.",
     # The audit trail
     "AUDIT-1": "Every yes, order, destroy and refusal is on record with who, what, digest and when.",
     "AUDIT-2": "The audit trail is only added to, and a ledger of an older version gets one.",

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -275,14 +275,18 @@ class Doorman(asyncssh.SSHServer):
         return True
 
 
+def shows_a_4090(process: asyncssh.SSHServerProcess[str]) -> None:
+    process.stdout.write("NVIDIA GeForce RTX 4090, 24564\n")
+    process.exit(0)
+
+
 @asynccontextmanager
 async def listening(
-    server: type[asyncssh.SSHServer], keys: Sequence[asyncssh.SSHKey], compression: str = "none"
+    server: type[asyncssh.SSHServer],
+    keys: Sequence[asyncssh.SSHKey],
+    compression: str = "none",
+    answer: Callable[[asyncssh.SSHServerProcess[str]], None] = shows_a_4090,
 ) -> AsyncGenerator[tuple[str, int]]:
-    def answer(process: asyncssh.SSHServerProcess[str]) -> None:
-        process.stdout.write("NVIDIA GeForce RTX 4090, 24564\n")
-        process.exit(0)
-
     async with await asyncssh.listen(
         "127.0.0.1",
         0,
@@ -500,3 +504,24 @@ async def test_a_host_key_is_pinned_where_it_is_this_very_one_and_can_be_read(
     hosts.path.unlink()
     hosts.path.mkdir()
     assert not await prober.is_pinned(7, one)
+
+
+@pytest.mark.requirement("SSH-11")
+async def test_no_agent_is_lent_to_a_machine_and_the_users_own_ssh_config_is_not_read(
+    prober: Prober, local_key: LocalKey, rsa_key: asyncssh.SSHKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[str | None] = []
+
+    def answer(process: asyncssh.SSHServerProcess[str]) -> None:
+        lent.append(process.channel.get_agent_path())
+        shows_a_4090(process)
+
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  ProxyCommand false\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    agent, machine = agent_holding(new_key(), tmp_path / "agent"), listening(Doorman, [rsa_key], answer=answer)
+    async with agent as asked, machine as address:
+        report = await prober.probe(target(local_key, address), timeout_s=PLENTY_S)
+    assert report.stage == "gpu_ok"
+    assert (lent, asked) == ([None], [])

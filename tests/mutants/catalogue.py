@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants import agreed, answered, asked, ended, half_made, recorded, sent, settled, timed, told
+from tests.mutants import agreed, answered, asked, ended, half_made, reached, recorded, sent, settled, timed, told
 from tests.mutants.runner import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -14,6 +14,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *settled.MUTANTS,
     *timed.MUTANTS,
     *ended.MUTANTS,
+    *reached.MUTANTS,
     *recorded.MUTANTS,
     *told.MUTANTS,
 )

@@ -24,7 +24,6 @@ _STATUS: Final = "server/vastai_workflow/steps/status.py"
 _WHERE: Final = "tests/tools/test_where.py"
 _AGAIN: Final = "tests/tools/test_keys_again.py"
 _PROBING: Final = "server/vastai_workflow/steps/probing.py"
-_HOST_KEYS: Final = "tests/tools/test_host_keys.py"
 _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
@@ -249,57 +248,5 @@ MUTANTS: Final = (
         "states=tuple(UNSETTLED))",
         "states=())",
         (f"{_UNSETTLED}::test_an_order_that_another_process_is_sending_just_now_is_told",),
-    ),
-    Mutant(
-        "a login under way pins a host key that was forgotten",
-        "server/vastai_workflow/access/known_hosts.py",
-        "if known is None and times_forgotten in {None, self._forgotten[instance_id]}:",
-        "if known is None:",
-        ("tests/access/test_probe.py::test_a_login_that_is_under_way_when_the_host_key_is_forgotten_pins_none",),
-    ),
-    Mutant(
-        "a machine that ended while it was tried keeps its host key",
-        _PROBING,
-        "return any(other.order_id == order.order_id and other.live for other in orders)",
-        "return True",
-        (f"{_HOST_KEYS}::test_a_machine_that_another_process_ended_while_it_was_tried_leaves_no_host_key",),
-    ),
-    Mutant(
-        "a machine is handed over as pinned whose host key was lost",
-        "server/vastai_workflow/steps/status.py",
-        "return not await deps.prober.is_pinned(window.instance_id, host_key)",
-        "return False",
-        (
-            f"{_HOST_KEYS}::test_a_machine_whose_pin_alone_was_lost_is_left_out_with_what_helps",
-            f"{_HOST_KEYS}::test_where_the_pins_were_lost_nothing_is_handed_over_until_a_wait_finds_the_same_keys",
-        ),
-    ),
-    Mutant(
-        "a pin counts whose host key is another than that on record",
-        "server/vastai_workflow/access/probe.py",
-        "pinned is not None and fingerprint in {None, known_hosts.fingerprint(pinned)}",
-        "pinned is not None",
-        (f"{_HOST_KEYS}::test_a_pin_that_somebody_changed_is_no_pin",),
-    ),
-    Mutant(
-        "a host key that is not on record is pinned without a login",
-        "server/vastai_workflow/access/probe.py",
-        " and best.host_key and best.host_key.get_fingerprint() == target.host_key:",
-        ":",
-        ("tests/access/test_probe.py::test_without_the_private_key_a_lost_pin_comes_back_only_by_the_key_on_record",),
-    ),
-    Mutant(
-        "what a login saw before a restart counts after it",
-        _PROBING,
-        "return kept if anew else _after(",
-        "return _after(",
-        (f"{_HOST_KEYS}::test_what_a_login_saw_of_a_machine_that_was_restarted_meanwhile_does_not_count",),
-    ),
-    Mutant(
-        "anybody may put a key in the place of ours",
-        "server/vastai_workflow/access/keys.py",
-        "stat.S_IMODE(folder.stat().st_mode) & 0o022",
-        "False",
-        ("tests/access/test_keys.py::test_a_folder_of_our_pair_that_others_can_write_to_is_refused_with_the_chmod",),
     ),
 )

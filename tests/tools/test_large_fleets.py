@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,12 +13,16 @@ from starlette.applications import Starlette
 
 from tests.stack import ShortcutProber, Stack, stack
 from tests.tools.acts import Heard, arm, planned, states
+from vastai_workflow.domain.ledger import Order
+from vastai_workflow.domain.market import Instance
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.simulator.switches import Switches
 from vastai_workflow.simulator.transport import SimulatedTransport
 from vastai_workflow.simulator.world import World
+from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.ports import ProbeReport, ProbeTarget
+from vastai_workflow.steps.probing import AT_ONCE, probing
 
 CREATE_EVERY_S = 4.5
 DESTROY_EVERY_S = 3.0
@@ -191,3 +196,50 @@ async def test_a_machine_that_keeps_a_login_waiting_holds_up_no_other() -> None:
         await s.client.call_tool("wait_until_ready", {"workflow_id": workflow_id}, progress_callback=heard)
         assert heard.lines[-1] == "3 machines: 3 ready"
         assert [target.instance_id for target in prober.targets].count(machines[1]) == 1
+
+
+class HoldsOn(ShortcutProber):
+    """Keeps each login until all are let go, and counts how many there are at a time."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.at_once = self.most = 0
+        self.full = anyio.Event()
+        self.let_go = anyio.Event()
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        if self.at_once == AT_ONCE:
+            self.full.set()
+        with anyio.fail_after(20):
+            await self.let_go.wait()
+        self.at_once -= 1
+        return await super().probe(target, timeout_s=timeout_s)
+
+
+async def nobody(_order: Order, _instance: Instance) -> None:
+    """Who hears of the machines that were tried."""
+
+
+@pytest.mark.requirement("READY-7")
+async def test_no_more_machines_are_tried_at_once_than_a_process_has_open_files_for() -> None:
+    clock = VirtualClock()
+    world = World(1, now=clock.now, offers=40, switches=Switches(loading_s=6.0))
+    prober = HoldsOn(world)
+    async with stack(world=world, clock=clock, real_prober=prober) as s:
+        workflow_id, _ = await s.rented()
+        clock.advance(100)
+        [order] = await s.deps.store.orders()
+        opened = await open_market(s.deps, s.caller, workflow_id)
+        [instance] = await opened.market.instances()
+        async with probing(s.deps, opened, clock.now() + 300) as probes:
+            for number in range(AT_ONCE + 8):
+                probes.start(order, replace(instance, id=instance.id + number), nobody)
+            with anyio.fail_after(20):
+                await prober.full.wait()
+            for _ in range(AT_ONCE):
+                await s.deps.store.window(instance.id)  # as many turns as the others would need
+            prober.let_go.set()
+            await probes.rest(None)
+    assert (prober.most, len(prober.targets)) == (AT_ONCE, AT_ONCE + 8)

@@ -343,3 +343,41 @@ async def test_a_look_that_the_end_of_a_call_would_cut_off_does_not_hide_what_wa
         prober.targets.clear()
         await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=0)
         assert len(prober.targets) == 1
+
+
+class Hurried(ShortcutProber):
+    """Notes how long each look may take; nothing answers."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.given: list[float] = []
+
+    async def probe(self, target: ProbeTarget, *, timeout_s: float) -> ProbeReport:
+        """The time, and no answer."""
+        self.given.append(timeout_s)
+        return ProbeReport("none", *target.addresses[0], reason="refused", detail="nothing listens")
+
+
+@pytest.mark.requirement("READY-1")
+@pytest.mark.parametrize(("timeout_s", "most"), [(0, 1.0), (5, 5.0), (60, 10.0)])
+async def test_a_look_has_no_more_time_than_the_call_has_left(timeout_s: int, most: float) -> None:
+    clock = VirtualClock()
+    world = World(1, now=clock.now, offers=40, switches=QUICK)
+    prober = Hurried(world)
+    async with stack(world=world, clock=clock, real_prober=prober) as s:
+        workflow_id, _ = await s.rented()
+        s.clock.advance(60)
+        await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=timeout_s)
+        assert max(prober.given) <= most
+        assert min(prober.given) >= 1.0
+
+
+@pytest.mark.requirement("READY-6")
+async def test_a_key_that_a_machine_refuses_is_looked_for_every_half_minute_and_not_at_each_look() -> None:
+    async with stack() as s:
+        workflow_id, _ = await s.rented()
+        s.clock.advance(60)
+        s.prober.reports = [ProbeReport("port_open", "h", 22, reason="auth_refused", detail="not accepted")] * 1000
+        await wait(s, workflow_id, timeout_s=100)
+        assert s.world.requests["instance_keys"] in {3, 4}
+        assert s.world.requests["attach"] == 0

@@ -197,6 +197,17 @@ async def test_a_yes_to_take_a_key_from_the_account_is_spent_by_one_call() -> No
 
 
 @pytest.mark.requirement("UNKEY-4")
+async def test_a_machine_that_lost_the_key_before_is_not_named_as_one_that_keeps_it() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        await s.call("remove_ssh_key", instance_ids=[machine])
+        refusal = await s.refusal("remove_ssh_key", workflow_id=workflow_id)
+        assert "keep it: none of ours." in refusal["ask_user"]
+        await follow(s, refusal)
+        assert (await s.call("remove_ssh_key", workflow_id=workflow_id))["still_on"] == []
+
+
+@pytest.mark.requirement("UNKEY-4")
 async def test_a_machine_that_got_the_key_from_the_account_or_can_not_be_read_is_named_too() -> None:
     async with stack() as s:
         put_on_account(s.world, BOBS)
