@@ -354,6 +354,48 @@ async def test_a_code_stays_while_only_what_runs_goes_on_costing(era: Era) -> No
             assert person.seen.partition("\n")[0] in question
 
 
+@both_eras
+@pytest.mark.requirement("APPROVE-2")
+async def test_an_earlier_yes_is_no_answer_to_a_later_question_that_was_replaced(era: Era) -> None:
+    async with stack(era=era, approval="human") as s:
+        workflow_id, code = await _waiting(s)
+        assert await approve(s.deps, code, Typist()) == 0
+        s.clock.advance(60)
+        later = await s.call("propose_fields", workflow_id=workflow_id)
+        workflow, question = await by_code(
+            s.deps, "local", command_in(later["questions"][0])[1], "you, on the terminal"
+        )
+        s.world.account.credit -= 20
+        s.clock.advance(60)
+        await s.call("propose_fields", workflow_id=workflow_id)
+        with pytest.raises(Refusal) as refused:
+            await answer(s.deps, workflow, question, question.answer, "you, on the terminal")
+        assert refused.value.code == "digest_mismatch"
+
+
+@pytest.mark.requirement("APPROVE-2")
+async def test_a_simulated_market_is_as_late_as_its_newest_question(tmp_path: Path) -> None:
+    clock = VirtualClock(SystemClock().now())
+    store = SqliteStore(tmp_path / "state", clock=clock)
+    command = approve_with(tmp_path / "state", "--simulated")
+    around = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}  # the program under test
+    async with stack(approval="human", store=store, clock=clock, approve_with=command) as s:
+        older = await s.call("propose_fields")
+        clock.advance(2400)
+        newer = await s.call("propose_fields")
+        said = [
+            typed(
+                shlex.split(command_in(proposal["questions"][0])[0]),
+                f"{next(row['value'] for row in proposal['fields'] if row['name'] == 'max_price_per_hour'):.2f}",
+                around,
+            )
+            for proposal in (older, newer)
+        ]
+        assert [code for code, _ in said] == [2, 0]
+        assert "the question is older than 30 minutes" in said[0][1]
+    await store.aclose()
+
+
 async def _waiting(s: Stack) -> tuple[str, str]:
     """A workflow whose question waits, and that question's code."""
     proposal = await s.call("propose_fields")

@@ -19,6 +19,7 @@ _ASKED: Final = "tests/tools/test_asked.py"
 _ANSWERS: Final = "tests/tools/test_answers.py"
 _APPROVE: Final = "tests/cli/test_approve.py"
 _OPEN: Final = "tests/tools/test_unanswered.py"
+_MEANWHILE: Final = "tests/tools/test_meanwhile.py::test_a_no_that_comes_first_counts"
 _BY_PAGE: Final = "tests/tools/test_approval_page.py"
 
 MUTANTS: Final = (
@@ -252,6 +253,71 @@ MUTANTS: Final = (
         'path=f"/{self.door.room}/", httponly',
         'path="/", httponly',
         (f"{_BY_PAGE}::test_the_cookie_is_for_this_page_alone",),
+    ),
+    Mutant(
+        "any page lets a browser in",
+        _PAGE,
+        """            return wrong
+        cookie = self""",
+        """            pass
+        cookie = self""",
+        (f"{_BY_PAGE}::test_no_other_page_lets_a_browser_in",),
+    ),
+    Mutant(
+        "questions that are too old are shown",
+        _APPROVING,
+        "        if question.open_at(now)\n",
+        "",
+        (f"{_BY_PAGE}::test_an_answer_that_comes_too_late_says_what_the_person_can_do",),
+    ),
+    Mutant(
+        "an earlier yes answers a later question",
+        _CONFIRMING,
+        " and given.at >= question.asked_at",
+        "",
+        (f"{_APPROVE}::test_an_earlier_yes_is_no_answer_to_a_later_question_that_was_replaced",),
+    ),
+    Mutant(
+        "a code that is too old is named again",
+        _POLICY,
+        "unchanged(waiting, question) and waiting.open_at(deps.clock.now()):",
+        "unchanged(waiting, question):",
+        (f"{_APPROVE}::test_a_question_that_is_shown_again_is_as_old_as_before",),
+    ),
+    Mutant(
+        "a simulated market is as late as its oldest question",
+        "server/vastai_workflow/cli/approve.py",
+        "VirtualClock(max(asked))",
+        "VirtualClock(min(asked))",
+        (f"{_APPROVE}::test_a_simulated_market_is_as_late_as_its_newest_question",),
+    ),
+    Mutant(
+        "a no right before an agent's yes to rent is not seen",
+        _CONFIRMING,
+        "        require_relayed(deps, caller, current, (current.digest, *map(keep_mark, told.acknowledge)))\n",
+        "",
+        (f"{_MEANWHILE}[_rent]",),
+    ),
+    Mutant(
+        "a no right before an agent's yes to keep a machine is not seen",
+        _CONFIRMING,
+        "(current.digest, *map(keep_mark, told.acknowledge)))",
+        "(current.digest,))",
+        (f"{_MEANWHILE}[_keep]",),
+    ),
+    Mutant(
+        "a no right before an agent's yes to a key source is not seen",
+        _CONFIRMING,
+        "        require_relayed(deps, caller, current, (key_mark(current.value(KEY_FIELD)),))\n",
+        "",
+        (f"{_MEANWHILE}[_key]",),
+    ),
+    Mutant(
+        "a no right before an agent's yes of its own is not seen",
+        _CONFIRMING,
+        "current.with_marks_of(seen), question.marks)",
+        "seen, question.marks)",
+        (f"{_MEANWHILE}[_purpose]",),
     ),
     Mutant(
         "the page's secret is good twice",

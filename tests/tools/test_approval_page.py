@@ -88,6 +88,21 @@ async def test_nobody_gets_in_without_the_secret_nor_with_it_a_second_time() -> 
 
 
 @pytest.mark.requirement("APPROVE-3")
+async def test_no_other_page_lets_a_browser_in() -> None:
+    async with served() as (s, page), Browser(page) as browser:
+        await s.call("propose_fields")
+        for elsewhere, status in (
+            ({"origin": "http://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+            ({"host": "evil.example"}, 421),
+        ):
+            refused = await browser.post("/enter", data={"secret": SECRET}, headers=elsewhere)
+            assert refused.status_code == status
+            assert "set-cookie" not in refused.headers
+        assert "Rent 1 machine" in await browser.enters()
+
+
+@pytest.mark.requirement("APPROVE-3")
 async def test_after_ten_wrong_ones_the_secret_is_none_any_more() -> None:
     async with served() as (_, page), Browser(page) as browser:
         for number in range(10):

@@ -233,8 +233,8 @@ def _question(deps: Deps, opened: Opened, intent: Intent) -> Question:
 async def _home(deps: Deps, caller: Caller, opened: Opened, question: Question) -> Workflow:
     """The workflow in which this very question was put before, else one of its own."""
     for workflow in await deps.store.workflows(caller.owner):
-        asked = workflow.asked(question.about, question.digest) or workflow.takes_only_their_own(question.marks)
-        if asked or any(item.digest == question.digest for item in workflow.confirmations):
+        waits = workflow.asked(question.about, question.digest) is not None
+        if waits or any(item.digest == question.digest for item in workflow.confirmations):
             return workflow
     states = {name: FieldState(value=value) for name, value in fields.defaults().items()}
     states["api_key_source"] = FieldState(value=opened.source, status="confirmed")
