@@ -1,5 +1,6 @@
 """A market that lies: never rented, or reported and released."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -75,6 +76,23 @@ async def test_a_price_above_the_plan_and_under_the_ceiling_is_kept_and_reported
         [machine] = waited["instances"]
         assert machine["readiness"] == "gpu_ok"
         assert any("planned" in warning for warning in machine["warnings"])
+
+
+@pytest.mark.parametrize(("rise", "told"), [("0.010", True), ("0.0001", False), ("-0.010", False)])
+@pytest.mark.requirement("INPUT-9")
+async def test_traffic_that_became_much_dearer_after_the_yes_is_told(*, rise: str, told: bool) -> None:
+    async with stack() as s:
+        for machine in s.world.market.machines:
+            machine.traffic_cost = Decimal("0.015")
+        create = await planned(s)
+        for machine in s.world.market.machines:
+            machine.traffic_cost += Decimal(rise)
+        again = await s.call("propose_fields", workflow_id=create["workflow_id"])
+        assert again["missing"] == []
+        made = await s.call("create_instances", **create)
+        said = "traffic cost $0.015/GB when the user was asked, and up to $0.025/GB now"
+        assert any(said in note for note in made["notes"]) is told
+        assert any("traffic" in note for note in made["notes"]) is told
 
 
 @pytest.mark.requirement("INPUT-9")

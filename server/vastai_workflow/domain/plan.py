@@ -138,6 +138,11 @@ def outlook(chosen: Sequence[Offer], credit: Usd | None, burning: Rate) -> Outlo
     return Outlook(max(prices), together, runway)
 
 
+def traffic(chosen: Sequence[Offer]) -> Usd:
+    """What a GB of the dearest machine's traffic costs; no ceiling bounds it."""
+    return max((offer.down_price_per_gb or Usd.of(0) for offer in chosen), default=Usd.of(0))
+
+
 def _at_least(what: str, got: Decimal | int | None, least: Decimal | int | None) -> tuple[bool, str]:
     fits = least is None or (got is not None and got >= least)
     return fits, f"got {what} {got}, allowed {least} or more"

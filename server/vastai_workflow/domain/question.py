@@ -7,7 +7,7 @@ from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, MAX_ONSTART, POLICIES
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, Usd
-from vastai_workflow.domain.plan import Outlook
+from vastai_workflow.domain.plan import Outlook, traffic
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Workflow
 
@@ -19,13 +19,13 @@ def rent_question(
 ) -> str:
     """One question that a yes can answer. `active`: each machine that runs, in words."""
     values = workflow.values
-    traffic = max((offer.down_price_per_gb or Usd.of(0) for offer in chosen), default=Usd.of(0))
     dearest = f"{'up to ' if len(chosen) > 1 else ''}{outlook.price}"
+    a_gb = traffic(chosen).number()
     lines = [
         f"Rent {what(workflow)}?",
         *([f"Only {len(chosen)} of {values['count']} fit now."] if len(chosen) < values["count"] else []),
         f"Now {dearest} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
-        f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${traffic.number():g}/GB).",
+        f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${a_gb:g}/GB).",
         f"{balance} SSH key {values['ssh_key']}, label {values['label']!r}.",
         *_inside(values),
         *_key(values["api_key_source"]),

@@ -55,6 +55,7 @@ class Confirmation(_Value):
     """A yes to a digest, for one purpose. Expires; a `rent` gives `places`, others are spent by one call.
 
     A `rent` keeps what was agreed, `values` and `ssh_key`: the create's body is built from these, not from the draft.
+    `traffic_per_gb`: what the question said of it, in dollars; it binds nothing.
     Any other keeps the call that it is for, `again`. `kept_by`: whose word the last of `acknowledged` were;
     `withdrawn_by`: whose no ended it.
     """
@@ -75,6 +76,7 @@ class Confirmation(_Value):
     withdrawn_by: str = ""
     values: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     ssh_key: ChosenKey | None = None
+    traffic_per_gb: Decimal | None = None
     again: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     spent_at: float | None = None
 
@@ -182,6 +184,7 @@ class Shown(_Value):
 class Workflow(_Value):
     """One dialog. `digest` is that of the last proposal, shown at `shown_at` with the machines `shown_active`.
 
+    `shown_traffic`: what a GB cost there, in dollars.
     `declined`: marks of the questions to which the person said no, or nothing. `unanswered`: of those that went to a
     person by their client, which may never tell what became of them. Both take only a person's own yes.
     `last_no`: the newest no.
@@ -199,6 +202,7 @@ class Workflow(_Value):
     price_shown: bool = False
     shown_at: float = 0.0
     shown_active: tuple[int, ...] = ()
+    shown_traffic: Decimal | None = None
     shown: tuple[Shown, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     plans: tuple[Plan, ...] = ()

@@ -263,6 +263,7 @@ def _yes_to_rent(deps: Deps, workflow: Workflow, by: str, acknowledge: Sequence[
         acknowledged=tuple(sorted({*workflow.shown_active, *acknowledge})),
         values=values,
         ssh_key=workflow.ssh_key,
+        traffic_per_gb=workflow.shown_traffic,
     )
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 import anyio
 
@@ -10,7 +11,8 @@ from vastai_workflow.domain.errors import CATALOGUE, LocalError, ProviderError, 
 from vastai_workflow.domain.gate import STAGES, Event, Stage, stage_of, unconfirmed
 from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState, places_taken
 from vastai_workflow.domain.market import Offer
-from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.money import Rate, Usd
+from vastai_workflow.domain.plan import traffic
 from vastai_workflow.domain.question import keep_question
 from vastai_workflow.domain.workflow import Confirmation, Plan, Question, Workflow
 from vastai_workflow.steps.accounts import Opened, open_market
@@ -25,6 +27,9 @@ from vastai_workflow.steps.outlook import under
 from vastai_workflow.steps.run import ROWS, Run, fitting, look_at_market, look_up
 from vastai_workflow.steps.untold import keep, take
 from vastai_workflow.steps.writes import require_writes
+
+_MUCH_DEARER: Final = Decimal("1.5")
+"""A rise of the traffic's price that the user is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,18 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
     if free < len(chosen) and workflow.values.get("fleet") == "all_or_nothing":
         spent = Refusal("confirmation_spent", f"got {len(chosen)} machines, all or nothing, but {free} places are left")
         raise await _explained(run, workflow, spent)
-    await run.deps.store.add_orders([_order(run, workflow, confirmation, offer) for offer in chosen[:free]])
+    taken = chosen[:free]
+    run.notes.extend(_dearer_traffic(confirmation, taken))
+    await run.deps.store.add_orders([_order(run, workflow, confirmation, offer) for offer in taken])
+
+
+def _dearer_traffic(confirmation: Confirmation, taken: Sequence[Offer]) -> list[str]:
+    """No ceiling bounds it, so a large rise since the question is told."""
+    asked, now = confirmation.traffic_per_gb, traffic(taken).amount
+    if asked is None or now <= asked * _MUCH_DEARER:
+        return []
+    before = f"${Usd(asked).number():g}/GB when the user was asked"
+    return [f"traffic cost {before}, and up to ${Usd(now).number():g}/GB now: tell them"]
 
 
 async def _refuse_taken_key(run: Run, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from vastai_workflow.domain.gate import Facts, unconfirmed, under_caps
 from vastai_workflow.domain.label import FALLBACK, label_for
 from vastai_workflow.domain.ledger import OrderState
 from vastai_workflow.domain.money import Rate, total
-from vastai_workflow.domain.plan import default_ceiling
+from vastai_workflow.domain.plan import default_ceiling, traffic
 from vastai_workflow.domain.question import key_question, rent_question
 from vastai_workflow.domain.workflow import (
     KEPT,
@@ -215,6 +215,7 @@ def _completed(deps: Deps, workflow: Workflow, look: Look | None) -> Workflow:
         fields=states,
         account_id=account_id,
         shown_active=shown_active,
+        shown_traffic=traffic(look.chosen).amount if look is not None and look.chosen else None,
         shown_at=deps.clock.now(),
         price_shown=look is not None and bool(look.chosen) and workflow.action == "create",
         shown=(*before, Shown(digest=digest, values=values, active=shown_active))[-KEPT:],
