@@ -144,8 +144,8 @@ MUTANTS: Final = (
     Mutant(
         "more orders than places",
         _CREATE,
-        "for offer in chosen[:free]]",
-        "for offer in chosen]",
+        "taken = chosen[:free]",
+        "taken = chosen",
         (f"{_ENDS}::test_what_is_planned_fits_the_places_that_are_left",),
     ),
     Mutant(

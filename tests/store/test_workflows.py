@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tests.store.values import SteppedClock, a_database, a_workflow, an_order
+from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.errors import LocalError, Refusal
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
 from vastai_workflow.domain.workflow import (
@@ -67,7 +68,7 @@ WORKFLOWS: st.SearchStrategy[Workflow] = every_field(
     confirmations=some(every_field(Confirmation)),
     shown=some(every_field(Shown)),
     plans=some(every_field(Plan, chosen=some(every_field(PlannedOffer)))),
-    questions=some(every_field(Question)),
+    questions=some(every_field(Question, balance=st.none() | every_field(Balance))),
 )
 ORDERS: st.SearchStrategy[Order] = every_field(Order, workflow_id=st.just("w1"))
 FACTS: st.SearchStrategy[OrderFacts] = every_field(OrderFacts)
