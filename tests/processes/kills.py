@@ -262,16 +262,36 @@ async def kill_attach(lane: Lane) -> None:
     hold(found == 1, f"the key is there {found} times")
 
 
-async def times_on(lane: Lane, machine: int) -> int:
+async def kill_remove(lane: Lane) -> None:
+    """The agreed key is not gone without being on record as taken away, and calling again takes it."""
+    running = await lane.running()
+    _, machine = await lane.rented(running)
+    [order] = [order for order in await lane.orders() if order.instance_id == machine]
+    agreed_key = "" if order.ssh_key is None else order.ssh_key.public_key
+    hold(await times_on(lane, machine, agreed_key) == 1, "the agreed key is not on the machine")
+    if await lane.killed(running, "remove", range(6, 28), running.call("remove_ssh_key", instance_ids=[machine])):
+        found = await times_on(lane, machine, agreed_key)
+        [order] = [order for order in await lane.orders() if order.instance_id == machine]
+        hold(found == 1 or order.ssh_key_removed, "the key is gone, and not on record as taken away")
+        lane.fell[f"remove: {'on record' if order.ssh_key_removed else 'not yet'}, the key is there {found} times"] += 1
+    running = await lane.running()
+    await lane.direct.advance(SEEN_S)
+    again, _ = await asyncio.gather(running.call("remove_ssh_key", instance_ids=[machine]), lane.direct.advance(SEEN_S))
+    hold(again["keys"][0]["state"] in {"gone", "was not there"}, f"taken again: {again}")
+    hold(await times_on(lane, machine, agreed_key) == 0, "the key is there after it was taken away")
+    await lane.stop()
+
+
+async def times_on(lane: Lane, machine: int, public_key: str = A_KEY) -> int:
     """How often the market has the key for a machine."""
     await lane.direct.advance(2.0)  # the interval of this call
     headers = {"Authorization": f"Bearer {lane.direct.api_key}"}
     answer = await lane.direct.http.get(f"/api/v0/instances/{machine}/ssh/", headers=headers)
-    return answer.text.count(A_KEY.split()[1])
+    return answer.text.count(public_key.split()[1])
 
 
 Act = Callable[[Lane], Awaitable[None]]
-ACTS: Final[tuple[Act, ...]] = (*(kill_create,) * 7, kill_destroy, kill_start, kill_attach)
+ACTS: Final[tuple[Act, ...]] = (*(kill_create,) * 7, kill_destroy, kill_start, kill_attach, kill_remove)
 
 
 async def run_lane(seed: int, acts: Sequence[Act], report: Callable[[], None]) -> tuple[Counter[str], list[str]]:
