@@ -91,4 +91,11 @@ MUTANTS: Final = (
         "    if False:\n",
         (f"{_REST}::test_all_or_nothing_refuses_a_plan_for_fewer_with_both_counts",),
     ),
+    Mutant(
+        "a machine that is not as agreed makes a fleet whole",
+        _FLEETS,
+        ' or (order.reason or "").startswith(NOT_AS_AGREED)',
+        "",
+        ("tests/tools/test_fleet.py::test_all_or_nothing_releases_the_others_when_one_came_that_is_not_as_agreed",),
+    ),
 )

@@ -5,7 +5,8 @@ from typing import Final
 from tests.mutants.runner import Mutant
 
 _ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
-_CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
+_CLI_READY: Final = "tests/tools/test_readiness.py"
+_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
 _CHOSEN: Final = "server/vastai_workflow/steps/chosen.py"
 _ENDING: Final = "server/vastai_workflow/steps/ending.py"
 _ELSEWHERE: Final = "server/vastai_workflow/steps/elsewhere.py"
@@ -28,6 +29,27 @@ _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"
 
 MUTANTS: Final = (
+    Mutant(
+        "a machine that an end took on record is not known to have come late",
+        _ADOPTION,
+        '{"late_since": deps.clock.now(), "warnings": (CAME_AFTER_ALL,)}',
+        '{"warnings": (CAME_AFTER_ALL,)}',
+        (f"{_OURS}::test_a_machine_beyond_the_yes_that_an_end_was_asked_for_and_missed_is_released_by_the_next_wait",),
+    ),
+    Mutant(
+        "the host key of a machine that ended elsewhere stays pinned",
+        _ENDING,
+        "        await deps.prober.forget(order.instance_id)\n",
+        "        pass\n",
+        ("tests/tools/test_bad_hosts.py::test_the_pin_of_a_machine_that_ended_elsewhere_goes_when_that_is_seen",),
+    ),
+    Mutant(
+        "a machine that was judged is tried again at each look",
+        _PROBING,
+        "                _worth_it(window, started)\n",
+        "                True\n",
+        (f"{_READY}::test_a_machine_that_was_judged_within_the_last_minute_is_not_tried_again[wrong_gpu]",),
+    ),
     Mutant(
         "the ssh command asks to trust whoever answers",
         "server/vastai_workflow/steps/login.py",

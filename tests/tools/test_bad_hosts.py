@@ -196,3 +196,16 @@ async def test_the_ledgers_fingerprint_holds_where_the_file_of_host_keys_was_los
         assert row["readiness"] == "failed"
         assert f"known {first}" in row["reason"]
         assert not (tmp_path / "known_hosts").exists()
+
+
+@pytest.mark.requirement("SSH-11")
+async def test_the_pin_of_a_machine_that_ended_elsewhere_goes_when_that_is_seen(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        pins = tmp_path / "known_hosts"
+        assert pins.read_text().startswith(f"vast-{machine} ")
+        s.world.life.end(s.world.instances[machine])
+        s.clock.advance(200)
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=5)
+        assert waited["instances"][0]["readiness"] == "gone"
+        assert pins.read_text() == ""

@@ -3,9 +3,11 @@
 import pytest
 
 from tests.stack import stack
-from tests.tools.acts import arm, last_order, looked_at_before, planned, stranger, unclear
+from tests.tools.acts import arm, last_order, looked_at_before, planned, states, stranger, unclear
 from vastai_workflow.domain.ledger import OrderState, marker
 from vastai_workflow.domain.market import ORDER_VARIABLE
+from vastai_workflow.simulator.app import simulator_of
+from vastai_workflow.simulator.faults import Schedule
 
 
 @pytest.mark.requirement("PURPOSE-4")
@@ -90,3 +92,30 @@ async def test_while_another_call_rents_what_is_plainly_ours_ends_and_the_rest_i
         assert {end["instance_id"]: end["final_state"] for end in ends} == {known: "gone", other: "unknown"}
         assert "nothing was sent" in next(end["reason"] for end in ends if end["instance_id"] == other)
         assert s.running() == [other]
+
+
+@pytest.mark.requirement("PURPOSE-4")
+async def test_a_machine_beyond_the_yes_that_an_end_was_asked_for_and_missed_is_released_by_the_next_wait() -> None:
+    async with stack() as s:
+        create = await planned(s, max_price_per_hour=2.0)
+        arm(s, "late_effect", operation="create", seconds=150.0)
+        assert states(await s.call("create_instances", **create)) == ["unknown"]
+        s.clock.advance(61)
+        await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=0)
+        offers = (await s.call("find_offers", workflow_id=create["workflow_id"]))["offers"]
+        another = [offers[1]["offer_id"]]
+        plan = await s.call("find_offers", workflow_id=create["workflow_id"], offer_ids=another)
+        again = await s.call("create_instances", **{**create, "plan_id": plan["plan_id"]})
+        kept = again["orders"][0]["instance_id"]
+        s.clock.advance(35)
+        s.world.settle()
+        [late] = set(s.running()) - {kept}
+        arm(s, "destroy_ignored", times=0)
+        [row] = (await s.call("destroy_instances", instance_ids=[late]))["instances"]
+        assert row["final_state"] == "still there"
+        simulator_of(s.app).schedule = Schedule()
+        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=0)
+        assert any("came late, beyond the 1 agreed; released: gone" in note for note in waited["notes"])
+        s.clock.advance(10)
+        s.world.settle()
+        assert s.running() == [kept]

@@ -189,3 +189,16 @@ async def test_what_was_not_sent_when_the_yes_expired_is_dropped_and_reported() 
         made = await s.call("create_instances", **create)
         assert states(made).count("dropped") == states(first).count("planned") > 0
         assert s.creates_sent() == states(first).count("rented")
+
+
+@pytest.mark.requirement("FLEET-2")
+async def test_all_or_nothing_releases_the_others_when_one_came_that_is_not_as_agreed() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        arm(s, "smaller_disk", nth=2, factor=0.5)
+        await s.call("create_instances", **create)
+        waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
+        s.clock.advance(10)
+        s.world.settle()
+        assert s.running() == []
+        assert [row["readiness"] for row in waited["instances"]] == ["gone", "gone"]

@@ -173,3 +173,15 @@ async def test_once_the_ledger_can_be_written_the_next_call_puts_the_machine_on_
         assert (order.state, order.instance_id) == (became, machine)
         assert states(await s.call("create_instances", **create)) == [became]
         assert s.creates_sent() == 2
+
+
+@pytest.mark.requirement("SETTLE-1")
+async def test_another_server_that_looked_before_finds_at_once_what_a_create_cut_short_has_made() -> None:
+    async with on_disk() as (s, disk), stack(world=s.world, clock=s.clock, store=disk) as beside:
+        await beside.call("preflight")
+        await made_on_a_full_disk(s, disk, await planned(s))
+        disk.full = False
+        s.clock.advance(5)
+        [row] = (await beside.call("preflight"))["active"]
+        assert row["ours"]
+        assert (await last_order(beside)).state is OrderState.RENTED

@@ -381,3 +381,17 @@ async def test_a_key_that_a_machine_refuses_is_looked_for_every_half_minute_and_
         await wait(s, workflow_id, timeout_s=100)
         assert s.world.requests["instance_keys"] in {3, 4}
         assert s.world.requests["attach"] == 0
+
+
+@pytest.mark.requirement("READY-3")
+@pytest.mark.parametrize("reason", [None, "wrong_gpu"])
+async def test_a_machine_that_was_judged_within_the_last_minute_is_not_tried_again(reason: str | None) -> None:
+    async with stack() as s:
+        workflow_id, _ = await s.rented()
+        if reason is not None:
+            s.prober.reports = [ProbeReport("ssh_ok", "h", 22, reason=reason, detail="not what it was")] * 100
+        await wait(s, workflow_id)
+        tried = len(s.prober.targets)
+        s.clock.advance(30)
+        await wait(s, workflow_id, timeout_s=20)
+        assert len(s.prober.targets) == tried

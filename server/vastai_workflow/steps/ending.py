@@ -1,7 +1,6 @@
 """The end of machines: sent, repeated while that is safe, and seen. Never "success" from a 200 alone."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -117,8 +116,18 @@ async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, c
         await deps.store.note_order(order.order_id, OrderFacts(final_state=final, reason=reason, cost_usd=amount))
         return
     facts = OrderFacts(ended_at=deps.clock.now(), final_state=final, reason=reason, cost_usd=amount)
-    with suppress(IllegalMoveError):  # another call saw its end first
+    await close(deps, order, facts)
+
+
+async def close(deps: Deps, order: Order, facts: OrderFacts) -> bool:
+    """An order is over, and with it the host key of its machine, whoever ended that. False: another call was first."""
+    if order.instance_id is not None:
+        await deps.prober.forget(order.instance_id)
+    try:
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
+    except IllegalMoveError:
+        return False
+    return True
 
 
 async def end_all(
@@ -149,8 +158,6 @@ async def _ended(
         since = deps.clock.now()
         asked = await _ask_each(deps, market, pending, deadline, reason)
         looks |= await _seen(deps, market, asked, since)
-        for instance_id in (item.instance_id for item, _ in asked if looks[item.instance_id].final == "gone"):
-            await deps.prober.forget(instance_id)
         if len(asked) < len(pending):
             return looks
         pending = [item for item, _ in asked if _worth_another_try(looks[item.instance_id])]

@@ -10,7 +10,6 @@ from vastai_workflow.domain.errors import WorkflowError
 from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
-    IllegalMoveError,
     Moment,
     Order,
     OrderFacts,
@@ -19,7 +18,7 @@ from vastai_workflow.domain.ledger import (
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.ending import CAME_AFTER_ALL, ELSEWHERE, NOT_OURS, ON_REQUEST
+from vastai_workflow.steps.ending import CAME_AFTER_ALL, ELSEWHERE, NOT_OURS, ON_REQUEST, close
 from vastai_workflow.steps.fleet_view import made_by, marked_by
 from vastai_workflow.steps.listing import Listed
 from vastai_workflow.steps.ports import Market
@@ -180,9 +179,7 @@ async def _check_missing(work: Work, order: Order, asked: Moment, *, named: Inst
     else:
         reason = ELSEWHERE if order.final_state is None or order.reason is None else order.reason
     facts = OrderFacts(ended_at=deps.clock.now(), final_state="gone", reason=reason)
-    try:
-        await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
-    except IllegalMoveError:  # another call saw its end first
+    if not await close(deps, order, facts):
         return
     work.tell(f"machine {order.instance_id} of order {order.order_id} is gone: {reason}", once=True)
 
