@@ -138,8 +138,8 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "SSH-7": "Direct and proxy address are raced; the one that works wins, and nothing of the other stays.",
     "SSH-8": "A real OpenSSH server is judged rightly behind a banner, a talking login and a program that goes on.",
     "SSH-9": "A key is taken from a machine or the account by its id, and one that is gone already is no error.",
-    "SSH-11": "The host key of a machine is dropped once its order is over, whoever ended it.",
     "SSH-10": "The first host key is on record and shown; only a recycle renews it, and no other overwrites it.",
+    "SSH-12": "The host key of a machine is dropped once its order is over, whoever ended it.",
     "SSH-11": "A login lends no agent to a machine and reads no ssh_config of the user.",
     # The audit trail
     "AUDIT-1": "Every yes, order, destroy and refusal is on record with who, what, digest and when.",

@@ -5,8 +5,7 @@ from typing import Final
 from tests.mutants.runner import Mutant
 
 _ADOPTION: Final = "server/vastai_workflow/steps/adoption.py"
-_CLI_READY: Final = "tests/tools/test_readiness.py"
-_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
+_CLI_SETTLE: Final = "server/vastai_workflow/cli/settle.py"
 _CHOSEN: Final = "server/vastai_workflow/steps/chosen.py"
 _ENDING: Final = "server/vastai_workflow/steps/ending.py"
 _ELSEWHERE: Final = "server/vastai_workflow/steps/elsewhere.py"
@@ -24,6 +23,7 @@ _UNSETTLED: Final = "tests/tools/test_orders_of_others.py"
 _STATUS: Final = "server/vastai_workflow/steps/status.py"
 _WHERE: Final = "tests/tools/test_where.py"
 _AGAIN: Final = "tests/tools/test_keys_again.py"
+_READY: Final = "tests/tools/test_readiness.py"
 _PROBING: Final = "server/vastai_workflow/steps/probing.py"
 _SECRETS: Final = "tests/tools/test_secrets.py"
 _SETTLE: Final = "tests/cli/test_settle.py"

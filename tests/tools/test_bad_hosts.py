@@ -198,7 +198,7 @@ async def test_the_ledgers_fingerprint_holds_where_the_file_of_host_keys_was_los
         assert not (tmp_path / "known_hosts").exists()
 
 
-@pytest.mark.requirement("SSH-11")
+@pytest.mark.requirement("SSH-12")
 async def test_the_pin_of_a_machine_that_ended_elsewhere_goes_when_that_is_seen(tmp_path: Path) -> None:
     async with real_ssh(tmp_path) as s:
         workflow_id, [machine] = await s.ready()
