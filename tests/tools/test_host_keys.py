@@ -104,7 +104,7 @@ async def test_a_file_of_host_keys_that_cannot_be_used_is_told_once_and_hides_no
         assert {(row["state"], row["readiness"]) for row in waited["instances"]} == {("running", "running")}
         [note] = waited["notes"]
         assert str(pins) in note
-        assert "Next: make the file and its folder writable" in note
+        assert "Next: see that it is a file" in note
         assert text_of(result).count(note) == 1
         assert waited["next_call"]["tool"] == "wait_until_ready"
         pins.rmdir()

@@ -98,7 +98,7 @@ class KnownHosts:
         return LocalError(
             "store_unavailable",
             f"The host keys in {self.path} can't be read or written ({error.strerror or type(error).__name__}).",
-            next_step="make the file and its folder writable for this user, then call again",
+            next_step="see that it is a file, and it and its folder are this user's to read and write; then call again",
         )
 
 
