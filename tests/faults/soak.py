@@ -15,6 +15,9 @@ from tests.faults.schedule import ACTS, USED
 from vastai_workflow.domain.ledger import OrderState
 
 _CHUNK = 200
+"""At least: each chunk holds its dialogs anew, which takes as long as twenty schedules."""
+_LOOKS = 10
+"""How often a core tells of a long run."""
 FINAL = tuple(state.value for state in OrderState if state.value not in {"planned", "sent", "unknown"})
 EXPECTED = (
     *(f"fault {name}" for name in USED),
@@ -68,9 +71,11 @@ def _chunk(seeds: range) -> Tally:
 
 def soak(first: int, schedules: int) -> Tally:
     """Play seeds from `first` on all cores, with a progress bar on stderr."""
-    chunks = [range(at, min(at + _CHUNK, first + schedules)) for at in range(first, first + schedules, _CHUNK)]
+    cores = os.cpu_count() or 1
+    size = max(_CHUNK, schedules // (cores * _LOOKS))
+    chunks = [range(at, min(at + size, first + schedules)) for at in range(first, first + schedules, size)]
     tally = Tally()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(cores) as pool:
         for done in as_completed([pool.submit(_chunk, chunk) for chunk in chunks]):
             tally.add(done.result())
             _bar(tally.schedules, schedules, len(tally.broken))
