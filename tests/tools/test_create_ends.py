@@ -331,11 +331,11 @@ async def test_a_fleet_stops_at_an_error_that_names_a_machine() -> None:
 async def test_what_is_planned_fits_the_places_that_are_left() -> None:
     async with stack() as s:
         create = await planned(s, count=3, fleet="best_effort", max_price_per_hour=100)
+        plan = await s.call("find_offers", workflow_id=create["workflow_id"])  # of as many, made before places went
         arm(s, "refuse", code="no_such_ask", nth=2, times=3)
         made = await s.call("create_instances", **create)
         left = 3 - states(made).count("rented")
         assert left
-        plan = await s.call("find_offers", workflow_id=create["workflow_id"])
         again = await s.call("create_instances", workflow_id=create["workflow_id"], plan_id=plan["plan_id"])
         assert states(again) == ["rented"] * left
         assert len(s.running()) == 3
