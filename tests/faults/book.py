@@ -269,9 +269,11 @@ class Book:
             self.wrong(f"machine {instance_id} was ended, as it was agreed to and unasked")
 
     def _may_be_released(self, instance: Instance) -> bool:
-        """It should not run, came with an error, or is of a fleet that stays short."""
+        """It should not run, has ended, came with an error, or is of a fleet that stays short."""
         order = self.orders[self._mark(instance)]
-        if instance.id in self.bad or instance.id in self.ended or order.reply_error is not None:
+        if instance.id in self.bad or order.reply_error is not None:
+            return True
+        if instance.unloaded:  # asked again: another process died before it saw the end
             return True
         if order.instance_id != instance.id or order.state is OrderState.RELEASED:  # a second one, or one left over
             return True
