@@ -77,6 +77,21 @@ def test_a_damaged_line_pins_nothing_new(hosts: KnownHosts) -> None:
         hosts.pin(7, FIRST)
 
 
+@pytest.mark.requirement("SSH-10")
+@pytest.mark.parametrize("kind", ["another", "garbage", "impossible"])
+def test_only_the_key_on_record_takes_the_place_of_another(hosts: KnownHosts, kind: str) -> None:
+    rest = {"another": line_of(SECOND), "garbage": "garbage", "impossible": "ssh-rsa AAAAB3NzaC1yc2EAAAABAQAAAAEA"}
+    held = f"vast-7 {rest[kind]}"
+    hosts.path.parent.mkdir()
+    hosts.path.write_text(f"{held}\nvast-8 {line_of(SECOND)}\n")
+    for recorded in (None, SECOND.get_fingerprint()):
+        with pytest.raises(LocalError, match="shows another SSH host key"):
+            hosts.pin(7, FIRST, recorded=recorded)
+        assert hosts.path.read_text().startswith(held)
+    hosts.pin(7, FIRST, recorded=FIRST.get_fingerprint())
+    assert hosts.path.read_text() == f"vast-8 {line_of(SECOND)}\nvast-7 {line_of(FIRST)}\n"
+
+
 def test_pins_at_the_same_time_are_all_kept(hosts: KnownHosts) -> None:
     def pin(instance_id: int) -> None:
         KnownHosts(hosts.path).pin(instance_id, FIRST)

@@ -326,6 +326,21 @@ async def test_a_host_with_several_keys_is_known_by_the_pinned_one(
     assert second.host_key_fingerprint == rsa_key.get_fingerprint()
 
 
+@pytest.mark.requirement("SSH-10")
+async def test_a_changed_pin_does_not_make_a_host_with_several_keys_show_another_one(
+    prober: Prober,
+    local_key: LocalKey,
+    rsa_key: asyncssh.SSHKey,
+    host_keys: tuple[asyncssh.SSHKey, asyncssh.SSHKey],
+    hosts: KnownHosts,
+) -> None:
+    hosts.pin(7, rsa_key)
+    async with listening(Doorman, [host_keys[0], rsa_key]) as address:
+        asked = replace(target(local_key, address), host_key=host_keys[0].get_fingerprint())
+        assert (await prober.probe(asked, timeout_s=PLENTY_S)).stage == "gpu_ok"
+    assert await prober.is_pinned(7, asked.host_key)
+
+
 async def test_no_address_is_a_report(prober: Prober, local_key: LocalKey) -> None:
     report = await prober.probe(target(local_key), timeout_s=PLENTY_S)
     assert (report.stage, report.reason, report.host) == ("none", "bad_address", None)

@@ -15,8 +15,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a login under way pins a host key that was forgotten",
         "server/vastai_workflow/access/known_hosts.py",
-        "if known is None and times_forgotten in {None, self._forgotten[instance_id]}:",
-        "if known is None:",
+        "if wanted and times_forgotten in {None, self._forgotten[instance_id]}:",
+        "if wanted:",
         (f"{_PROBE}::test_a_login_that_is_under_way_when_the_host_key_is_forgotten_pins_none",),
     ),
     Mutant(
@@ -41,7 +41,28 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "server/vastai_workflow/access/probe.py",
         "pinned is not None and fingerprint in {None, known_hosts.fingerprint(pinned)}",
         "pinned is not None",
-        (f"{_HOST_KEYS}::test_a_pin_that_somebody_changed_is_no_pin",),
+        (f"{_HOST_KEYS}::test_a_machine_whose_pin_somebody_changed_is_left_out_and_not_blamed",),
+    ),
+    Mutant(
+        "a changed pin is believed rather than the ledger",
+        "server/vastai_workflow/access/probe.py",
+        "return pinned if target.host_key in {None, known_hosts.fingerprint(pinned)} else None",
+        "return pinned",
+        (f"{_PROBE}::test_a_changed_pin_does_not_make_a_host_with_several_keys_show_another_one",),
+    ),
+    Mutant(
+        "any host key takes the place of the pinned one",
+        "server/vastai_workflow/access/known_hosts.py",
+        "(recorded == shown and known != line)",
+        "known != line",
+        ("tests/access/test_known_hosts.py::test_only_the_key_on_record_takes_the_place_of_another",),
+    ),
+    Mutant(
+        "a host key that is not the one on record is believed",
+        "server/vastai_workflow/access/probe.py",
+        "known = target.host_key or (",
+        "known = (",
+        (f"{_HOST_KEYS}::test_another_host_key_is_not_pinned_in_place_of_a_lost_one",),
     ),
     Mutant(
         "a host key that is not on record is pinned without a login",

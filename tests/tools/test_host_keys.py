@@ -60,18 +60,35 @@ async def test_a_machine_whose_pin_alone_was_lost_is_left_out_with_what_helps(tm
 
 
 @pytest.mark.requirement("SSH-10")
-async def test_a_pin_that_somebody_changed_is_no_pin(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["another", "damaged"])
+async def test_a_machine_whose_pin_somebody_changed_is_left_out_and_not_blamed(tmp_path: Path, changed: str) -> None:
     async with real_ssh(tmp_path) as s:
         workflow_id, [one, other] = await s.ready(count=2, fleet="best_effort")
         pins = tmp_path / "known_hosts"
         text = pins.read_text()
         keys = {line.split(" ", 1)[0]: line.split(" ", 1)[1] for line in text.splitlines()}
-        pins.write_text(text.replace(keys[f"vast-{one}"], keys[f"vast-{other}"]))
+        pins.write_text(text.replace(keys[f"vast-{one}"], keys[f"vast-{other}"] if changed == "another" else "garbage"))
         assert (await s.call("export_inventory", format="ssh_config"))["included"] == [other]
         waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=60)
-        told = {row["instance_id"]: row["reason"] for row in waited["instances"]}
-        assert told[one].startswith("host_key_changed")
-        assert told[other] is None
+        assert rows_of(waited) == [("gpu_ok", None)] * 2
+        assert set(pins.read_text().splitlines()) == set(text.splitlines())
+        assert (await s.call("export_inventory", format="ssh_config"))["included"] == [one, other]
+
+
+@pytest.mark.requirement("SSH-10")
+async def test_a_changed_pin_does_not_hide_that_the_machine_shows_another_key_than_that_on_record(
+    tmp_path: Path,
+) -> None:
+    async with real_ssh(tmp_path) as s:
+        workflow_id, [machine] = await s.ready()
+        [order] = await s.deps.store.orders()
+        pins = tmp_path / "known_hosts"
+        pins.write_text(f"vast-{machine} garbage\n")
+        s.world.instances[machine].container += 1
+        [(readiness, reason)] = rows_of(await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=60))
+        assert (readiness, str(reason).split(":")[0]) == ("failed", "host_key_changed")
+        assert f"known {order.host_key}" in str(reason)
+        assert pins.read_text() == f"vast-{machine} garbage\n"
 
 
 @pytest.mark.requirement("SSH-10")

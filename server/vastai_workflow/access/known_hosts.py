@@ -42,25 +42,34 @@ class KnownHosts:
         """How often the key was dropped by this process, for a login that is about to begin."""
         return self._forgotten[instance_id]
 
-    def pin(self, instance_id: int, host_key: asyncssh.SSHKey, *, times_forgotten: int | None = None) -> str:
+    def pin(
+        self,
+        instance_id: int,
+        host_key: asyncssh.SSHKey,
+        *,
+        times_forgotten: int | None = None,
+        recorded: str | None = None,
+    ) -> str:
         """Keep the key of the first login and return its fingerprint; the same key again changes nothing.
 
         `times_forgotten` when the login began: one that was under way when the key was dropped pins none.
+        `recorded`: the fingerprint in the ledger; the key that has it takes the place of what else is pinned.
         Raises `LocalError` `host_key_changed` where another key is pinned; that one stays.
         """
-        line = line_of(host_key)
+        line, shown = line_of(host_key), host_key.get_fingerprint()
         try:
             self._make_folder()
             with self._lock:
                 lines = self._lines()
                 known = _find(lines, instance_id)
-                if known is None and times_forgotten in {None, self._forgotten[instance_id]}:
-                    self._write([*lines, f"{alias(instance_id)} {line}"])
+                wanted = known is None or (recorded == shown and known != line)
+                if wanted and times_forgotten in {None, self._forgotten[instance_id]}:
+                    self._write([*_without(lines, instance_id), f"{alias(instance_id)} {line}"])
         except OSError as error:
             raise self._unusable(error) from error
-        if known not in (None, line):
-            raise changed(instance_id, known=fingerprint(known), shown=host_key.get_fingerprint())
-        return host_key.get_fingerprint()
+        if known is not None and shown not in {recorded, fingerprint(known)}:
+            raise changed(instance_id, known=fingerprint(known), shown=shown)
+        return shown
 
     def forget(self, instance_id: int) -> None:
         """Drop the key: the instance is gone, or was recycled and has made new ones."""
@@ -70,7 +79,7 @@ class KnownHosts:
                 return
             with self._lock:
                 lines = self._lines()
-                kept = [line for line in lines if line.split(" ", 1)[0] != alias(instance_id)]
+                kept = _without(lines, instance_id)
                 if kept != lines:
                     self._write(kept)
         except OSError as error:
@@ -111,7 +120,7 @@ def fingerprint(line: str | None) -> str:
     """`SHA256:...` of a pinned `type blob`; `unreadable` for a line that somebody damaged."""
     try:
         return asyncssh.import_public_key(line or "").get_fingerprint()
-    except asyncssh.KeyImportError:
+    except (asyncssh.KeyImportError, ValueError):  # ValueError: seen for an RSA key with impossible numbers
         return "unreadable"
 
 
@@ -123,6 +132,10 @@ def changed(instance_id: int, *, known: str, shown: str) -> LocalError:
         f"(got {shown}, known {known}). Somebody may listen in, or the machine was made anew.",
         next_step="don't log in; destroy or recycle the machine, or ask the user who made it anew",
     )
+
+
+def _without(lines: list[str], instance_id: int) -> list[str]:
+    return [line for line in lines if line.split(" ", 1)[0] != alias(instance_id)]
 
 
 def _find(lines: list[str], instance_id: int) -> str | None:

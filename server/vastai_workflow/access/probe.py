@@ -61,7 +61,7 @@ class SshProber:
         now = asyncio.get_running_loop().time()
         agent_by, login_by, end_by = (now + timeout_s * share for share in (AGENT_SHARE, LOGIN_SHARE, 1))
         pin = partial(self._pin, target, self._hosts.times_forgotten(target.instance_id))
-        pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
+        pinned = await self._trusted(target)
         reach = partial(_log_in, target=target, pinned=pinned, login_by=login_by)
         try:
             async with signer(target.key, self._agent_path, agent_by) as key:
@@ -103,11 +103,22 @@ class SshProber:
         attempts = [Attempt(host.strip(), port) for host, port in target.addresses]
         return await first_of(attempts, reach, stagger_s=self._stagger_s)
 
+    async def _trusted(self, target: ProbeTarget) -> str | None:
+        """The pinned line, unless somebody changed it: the ledger's fingerprint is the truth."""
+        pinned = await anyio.to_thread.run_sync(self._hosts.pinned, target.instance_id)
+        return pinned if target.host_key in {None, known_hosts.fingerprint(pinned)} else None
+
     async def _pin(self, target: ProbeTarget, times_forgotten: int, attempt: Attempt) -> bool:
         """Trust the host key if it is the first; False where another was pinned meanwhile, which is told."""
         if attempt.host_key is None:
             return False
-        pin = partial(self._hosts.pin, target.instance_id, attempt.host_key, times_forgotten=times_forgotten)
+        pin = partial(
+            self._hosts.pin,
+            target.instance_id,
+            attempt.host_key,
+            times_forgotten=times_forgotten,
+            recorded=target.host_key,
+        )
         try:
             await anyio.to_thread.run_sync(pin)
         except LocalError as error:
@@ -128,7 +139,8 @@ async def _log_in(
     key: asyncssh.SSHKey | asyncssh.SSHKeyPair | None = None,
 ) -> None:
     """Log in on one address; the connection stays open in the attempt."""
-    login = Login(pinned, target.host_key)
+    known = target.host_key or (known_hosts.fingerprint(pinned) if pinned else None)
+    login = Login(known)
 
     async def connect(ip: str) -> None:
         attempt.connection, _ = await asyncssh.create_connection(
@@ -160,9 +172,7 @@ async def _log_in(
     if login.changed and login.host_key is not None:
         attempt.reason = "host_key_changed"
         shown = login.host_key.get_fingerprint()
-        recorded = target.host_key
-        known = recorded if recorded and recorded != shown else known_hosts.fingerprint(pinned)
-        attempt.detail = known_hosts.changed(target.instance_id, known=known, shown=shown).message
+        attempt.detail = known_hosts.changed(target.instance_id, known=known or "", shown=shown).message
 
 
 async def _knock(attempt: Attempt, *, reach: Callable[[Attempt], Coroutine[Any, Any, None]]) -> None:

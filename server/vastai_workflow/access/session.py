@@ -7,7 +7,6 @@ import asyncssh
 
 from vastai_workflow.access.addresses import AddressRefusedError
 from vastai_workflow.access.gpus import KILLED
-from vastai_workflow.access.known_hosts import line_of
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024
 """For the banners before a login, and for the output of a command. A machine with 64 GPUs prints less than 3 KB."""
@@ -44,17 +43,13 @@ class TooMuchOutputError(asyncssh.ProtocolError):
 
 
 class Login(asyncssh.SSHClient):
-    """One login: accepts the known host key, or any where none is known yet, and remembers what it saw.
+    """One login: accepts the host key whose fingerprint is `known`, or any where none is yet, and remembers it."""
 
-    `pinned` is a line of known_hosts, `recorded` the fingerprint in the ledger; each holds by itself.
-    """
-
-    def __init__(self, pinned: str | None, recorded: str | None = None) -> None:
+    def __init__(self, known: str | None) -> None:
         self.host_key: asyncssh.SSHKey | None = None
         self.changed = False
         """Another host key was shown than the known one."""
-        self._pinned = pinned
-        self._recorded = recorded
+        self._known = known
         self._connection: asyncssh.SSHClientConnection | None = None
         self._heard = 0
 
@@ -70,8 +65,7 @@ class Login(asyncssh.SSHClient):
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002  # the instance counts, not where it stands
         """Called by asyncssh with the key that the host has just signed with."""
         self.host_key = key
-        as_recorded = self._recorded in {None, key.get_fingerprint()}
-        self.changed = not (as_recorded and self._pinned in {None, line_of(key)})
+        self.changed = self._known not in {None, key.get_fingerprint()}
         return not self.changed
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  # not shown
