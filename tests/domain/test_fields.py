@@ -96,9 +96,13 @@ BAD: dict[str, list[Any]] = {
             {"-p 80:80": "1"},
         ),
         *({"A": 1}, {"A": None}, {"A": True}, {"A": ["x"]}, {1: "x"}, {"A\n": "x"}, {"A": "x\0y"}, {"A": "\ud800"}),
-        *({"VASTAI_WORKFLOW_ORDER": "s.o"}, {"A" * 257: "x"}, {"A": "x" * 32768}, {"Ä": "x"}),
+        *({"VASTAI_WORKFLOW_ORDER": "s.o"}, {"A" * 65: "x"}, {"A": "x" * 32768}, {"Ä": "x"}),
+        {f"A{n}": "" for n in range(65)},
     ],
-    "onstart": [1, True, None, [], "", "x" * 4097, "a\0b", "\udfff"],
+    "onstart": [
+        *(1, True, None, [], "", "x" * 4097, "a\0b", "\udfff"),
+        *("a\x1b]\nb\x07", "a\rb", "a\x9bb", "a\u202eb", "a\u200bb", "a\u2028b", "a\u00a0b", "a\ue000b"),
+    ],
     "ports": [
         *("8080", None, 1, {}, [True], [None], [80.0], ["http"], [""], ["0"], [0], [-1], ["65536"], [65536], ["80:0"]),
         *(
@@ -154,7 +158,9 @@ def test_every_field_has_bad_values() -> None:
         ("ports", ["80"] * 65, "65 of them", "up to 64 of"),
         ("label", "a\nb", r"got 'a\nb'", "one line"),
         ("gpu_name", "_", "got '_'", "a GPU's name"),
-        ("env", {"MY-NAME=x": ""}, "got 'MY-NAME'", "an object of NAME: text"),
+        ("env", {"MY-NAME=x": ""}, "got 'MY-NAME'", "up to 64 of NAME: text"),
+        ("env", {f"A{n}": "" for n in range(65)}, "65 of them", "up to 64 of NAME: text"),
+        ("onstart", "a\x1b]\nb", "a text that does not fit", "line breaks and tabs"),
     ],
 )
 def test_a_refusal_is_exact(name: str, value: Any, got: str, allowed: str) -> None:
@@ -213,7 +219,8 @@ def test_a_refusal_is_exact(name: str, value: Any, got: str, allowed: str) -> No
         ("label", " a b ", "a b"),
         ("label", "ö" * 60, "ö" * 60),
         ("env", {"B": "2\n3", "A": ""}, {"A": "", "B": "2\n3"}),
-        ("env", {"A" * 256: "x" * (32768 - 256)}, {"A" * 256: "x" * (32768 - 256)}),
+        ("env", {"A" * 64: "x" * (32768 - 64)}, {"A" * 64: "x" * (32768 - 64)}),
+        ("env", {f"A{n}": "" for n in range(10, 74)}, {f"A{n}": "" for n in range(10, 74)}),
         ("onstart", "echo hi\n\tls", "echo hi\n\tls"),
         ("ports", ["8080"], ["8080:8080"]),
         ("ports", [8080, "53:53/udp", "8080:8080/tcp", "0022:22"], ["22:22", "53:53/udp", "8080:8080"]),

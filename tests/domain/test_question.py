@@ -42,7 +42,14 @@ def test_the_whole_question_of_the_defaults() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        *("2 machines", "never above $0.75/h each", "label 'bob'", "SSH key SHA256:xyz", "100 GB disk", "ubuntu:24.04"),
+        *(
+            "2 machines",
+            "never above $0.75/h each, $1.50/h for all 2.",
+            "label 'bob'",
+            "SSH key SHA256:xyz",
+            "100 GB disk",
+            "ubuntu:24.04",
+        ),
         *("Now up to $0.45/h each", "$0.85/h in all", "($20.40 a day)", "Traffic is extra ($0.05/GB)", "lasts 12 h"),
     ],
 )
@@ -125,8 +132,12 @@ def test_what_is_rented_in_words(given: dict[str, Any], said: str) -> None:
     [
         ({"env": {"B": "x", "A": "y"}}, "With env A, B (values not shown)."),
         ({"ports": ["8080", "53/udp"]}, "With ports 53:53/udp, 8080:8080."),
-        ({"template_hash": "abcdef12"}, "With template abcdef12."),
-        ({"onstart": "curl x | sh\nls"}, "With at start 'curl x | sh ls'."),
+        (
+            {"template_hash": "abcdef12"},
+            "With template abcdef12, whose own start script and variables also run (not shown).",
+        ),
+        ({"onstart": "true # set up\nrm -rf /workspace"}, r"With at start 'true # set up\nrm -rf /workspace'."),
+        ({"onstart": "a   b\t\\n"}, r"With at start 'a   b\t\\n'."),
         ({"onstart": f"{'true;' * 800} curl x | sh"}, " curl x | sh'."),
         ({"env": {"A": "y"}, "ports": ["80"]}, "With env A (values not shown); ports 80:80."),
     ],

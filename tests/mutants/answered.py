@@ -45,6 +45,20 @@ MUTANTS: Final = (
         (f"{_APPROVE}::test_nothing_in_a_question_moves_the_cursor_of_the_terminal",),
     ),
     Mutant(
+        "a start script hides a part of itself from the question",
+        "server/vastai_workflow/domain/fields.py",
+        " or not all(map(_in_script, value)):",
+        " or _UNSENDABLE.search(value):",
+        ("tests/tools/test_input.py::test_a_field_with_a_bad_value_says_what_is_allowed",),
+    ),
+    Mutant(
+        "the most that a yes allows is told for one machine alone",
+        "server/vastai_workflow/domain/question.py",
+        'each" if count == 1 else',
+        'each" if count else',
+        ("tests/domain/test_question.py::test_the_question_says_all_that_is_agreed_to",),
+    ),
+    Mutant(
         "a no to what is done to a machine is forgotten in another workflow",
         _WORKFLOW,
         "for item in (self, *others) for mark in item.declined",

@@ -21,6 +21,8 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "a port that is none": ({"ports": ["99999"]}, "8080"),
     "an env name that is none": ({"env": {"A B": "x"}}, "NAME: text"),
     "our own env name": ({"env": {"VASTAI_WORKFLOW_ORDER": "x"}}, "without VASTAI_WORKFLOW_"),
+    "too many variables": ({"env": {f"A{n}": "" for n in range(65)}}, "up to 64"),
+    "a start script that a terminal hides": ({"onstart": "true\x1b]\nreboot\x07"}, "only line breaks and tabs"),
     "a label with a line break": ({"label": "a\nb"}, "one line"),
     "a source that is none": ({"api_key_source": "ftp:key"}, "env:NAME, file:PATH, cli or keyring"),
 }

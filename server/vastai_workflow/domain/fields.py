@@ -24,7 +24,7 @@ ANY_GPU: Final = "any"
 MASK: Final = "(set, not shown)"
 
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,1023}")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PORT: Final = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?(?:/(tcp|udp))?")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,40})?(e-[0-9]{1,2})?")
 _UNSENDABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -32,12 +32,12 @@ _REGION: Final = re.compile(r"[A-Za-z]{2}")
 _HASH: Final = re.compile(r"[A-Za-z0-9]{6,64}")
 _MAX_PORT: Final = 65535
 _MAX_ITEMS: Final = 64
-"""For ports a limit of the provider (official docs), for regions one of ours."""
+"""For ports a limit of the provider (official docs), for regions and variables one of ours."""
 _PRICE_STEP: Final = Decimal("0.0001")
 """What `Rate` shows: a price that is agreed to is the price that was shown."""
 _FINE_STEP: Final = Decimal("0.000001")
 _MAX_ENV: Final = 32768
-MAX_ONSTART: Final = 4096
+_MAX_ONSTART: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,12 @@ def _port(name: str, item: Any, allowed: str) -> str:
 
 
 def _env(name: str, value: Any) -> dict[str, str]:
-    allowed = "an object of NAME: text, without VASTAI_WORKFLOW_ names, 32768 characters in all"
+    allowed = "an object of up to 64 of NAME: text, NAME 64 at most, without VASTAI_WORKFLOW_, 32768 characters in all"
     if not isinstance(value, dict):
         raise refuse(name, type(value).__name__, allowed)
     items = cast("dict[Any, Any]", value)
+    if len(items) > _MAX_ITEMS:
+        raise refuse(name, f"{len(items)} of them", allowed)
     for key, text in items.items():
         if not isinstance(key, str) or not _VARIABLE.fullmatch(key) or key.startswith("VASTAI_WORKFLOW_"):
             raise refuse(name, str(key).partition("=")[0], allowed)  # behind a "=" may stand a secret
@@ -188,9 +190,15 @@ def _template(name: str, value: Any) -> str:
 
 
 def _onstart(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ONSTART or _UNSENDABLE.search(value):
-        raise refuse(name, "a text that does not fit", f"a script of 1 to {MAX_ONSTART} characters")
+    """A script that can be read whole in the question: what a terminal would hide or run on is refused."""
+    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_ONSTART or not all(map(_in_script, value)):
+        allowed = f"a script of 1 to {_MAX_ONSTART} characters, of control and invisible ones only line breaks and tabs"
+        raise refuse(name, "a text that does not fit", allowed)
     return value
+
+
+def _in_script(char: str) -> bool:
+    return char in "\n\t" or char.isprintable()
 
 
 FIELDS: Final[Mapping[str, FieldSpec]] = {

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from vastai_workflow.domain.balance import Balance
-from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, MAX_ONSTART, POLICIES
+from vastai_workflow.domain.fields import ANY_GPU, FIELDS, FLEETS, POLICIES
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.domain.plan import Outlook, traffic
-from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.domain.workflow import Workflow
 
 _FLEETS: Final = {FLEETS[0]: "all of them or none", FLEETS[1]: "as many as there are"}
@@ -25,7 +24,7 @@ def rent_question(
         f"Rent {what(workflow)}?",
         *([f"Only {len(chosen)} of {values['count']} fit now."] if len(chosen) < values["count"] else []),
         f"Now {dearest} each, {outlook.total} in all ({Usd(outlook.total.per_hour * 24)} a day),",
-        f"never above {Rate.of(values['max_price_per_hour'])} each. Traffic is extra (${a_gb:g}/GB).",
+        f"never above {_most(values)}. Traffic is extra (${a_gb:g}/GB).",
         f"{balance} SSH key {values['ssh_key']}, label {values['label']!r}.",
         *_inside(values),
         *_key(values["api_key_source"]),
@@ -98,16 +97,26 @@ def what(workflow: Workflow) -> str:
     return f"{values['count']} machine{plural} ({size}{inside}) with {values['image']}, {values['disk_gb']} GB disk"
 
 
+def _most(values: Mapping[str, Any]) -> str:
+    """What the yes allows at most: also for the machines that don't fit now and may later."""
+    ceiling, count = Rate.of(values["max_price_per_hour"]), values["count"]
+    return f"{ceiling} each" if count == 1 else f"{ceiling} each, {ceiling * count} for all {count}"
+
+
 def _inside(values: Mapping[str, Any]) -> list[str]:
     """What else runs in the container or is set in it, if anything was asked for."""
     parts = [
         f"env {', '.join(values['env'])} (values not shown)" if values.get("env") else "",
         f"ports {', '.join(values['ports'])}" if values.get("ports") else "",
-        f"template {values['template_hash']}" if values.get("template_hash") else "",
-        f"at start {clean(values['onstart'], MAX_ONSTART)!r}" if values.get("onstart") else "",  # all that will run
+        _template(values["template_hash"]) if values.get("template_hash") else "",
+        f"at start {values['onstart']!r}" if values.get("onstart") else "",  # all that will run, line breaks as \n
     ]
     given = "; ".join(part for part in parts if part)
     return [f"With {given}."] if given else []
+
+
+def _template(hash_id: str) -> str:
+    return f"template {hash_id}, whose own start script and variables also run (not shown)"
 
 
 def _key(source: str) -> list[str]:
