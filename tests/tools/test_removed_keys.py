@@ -107,6 +107,23 @@ async def test_a_key_that_was_taken_away_is_given_back_by_no_wait_and_by_no_call
 
 
 @both_eras
+@pytest.mark.requirement("UNKEY-2")
+async def test_a_key_that_is_attached_again_is_that_of_the_machines_yes_and_not_the_usual_one(era: Era) -> None:
+    async with stack(era=era) as s:
+        workflow_id, [machine] = await s.ready(ssh_key=BOBS)
+        await s.call("remove_ssh_key", instance_ids=[machine])
+        exported = await s.refusal("export_inventory", format="ssh_config")
+        refusal = await s.refusal("attach_ssh_key", **exported["next_call"]["arguments"])
+        assert fingerprint(s, BOBS) in refusal["ask_user"]
+        await follow(s, refusal)
+        await follow(s, exported)
+        assert on_machine(s, machine) == {blob(BOBS)}
+        waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300)
+        assert [row["readiness"] for row in waited["instances"]] == ["gpu_ok"]
+        assert (await s.call("export_inventory", format="ssh_config"))["included"] == [machine]
+
+
+@both_eras
 @pytest.mark.requirement("UNKEY-3")
 async def test_another_key_on_our_machine_and_any_key_on_anothers_take_a_yes_each(era: Era) -> None:
     async with stack(era=era) as s:

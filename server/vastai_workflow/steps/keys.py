@@ -6,7 +6,7 @@ from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Refusal, call
 from vastai_workflow.domain.ledger import OrderFacts
-from vastai_workflow.domain.workflow import ChosenKey, Confirmation, Purpose, Workflow
+from vastai_workflow.domain.workflow import ChosenKey, Confirmation, Purpose
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.ending import CALL_BUDGET_S
@@ -89,7 +89,7 @@ async def attach_ssh_key(
     machines = await chosen_machines(deps, caller, instance_ids, workflow_id)
     ids, opened = machines.ids, machines.opened
     agreed = _agreed_keys(machines)
-    chosen = await _chosen(deps, opened.workflow, public_key, agreed)
+    chosen = await _chosen(deps, machines, public_key)
     yes: Yes | None = None
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
         question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
@@ -132,10 +132,12 @@ async def _note_back(deps: Deps, chosen: Chosen, instance_id: int, key: LocalKey
         await deps.store.note_order(order.order_id, OrderFacts(ssh_key_removed=False))
 
 
-async def _chosen(
-    deps: Deps, workflow: Workflow | None, public_key: str | None, agreed: dict[int, ChosenKey]
-) -> LocalKey | ChosenKey:
+async def _chosen(deps: Deps, machines: Chosen, public_key: str | None) -> LocalKey | ChosenKey:
+    """The key that was named; else that of the machines' yes, also where it was taken away; else the workflow's."""
     if public_key is not None:
         return await deps.keys.resolve(public_key)
-    known = next(iter(agreed.values()), None) or (None if workflow is None else workflow.ssh_key)
+    orders = [item.order for item in machines.machines if item.order is not None]
+    kept = [order.key_to_give for order in orders] + [order.ssh_key for order in orders]
+    workflow = machines.opened.workflow
+    known = next((key for key in kept if key is not None), None) or (None if workflow is None else workflow.ssh_key)
     return known or await deps.keys.resolve(None)
