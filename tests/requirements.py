@@ -8,7 +8,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "GATE-1": "Nothing is rented before every required field has the user's yes; the refusal names what is missing.",
     "GATE-2": "A changed field, and a price that hung on one, needs a new yes; a market that moved does not.",
     "GATE-3": "A plan of another workflow is refused.",
-    "GATE-4": "A yes lasts 30 minutes, a plan's prices ten.",
+    "GATE-4": "A yes, and the question to it, lasts 30 minutes, a plan's prices ten.",
     "GATE-5": "Each active machine that the workflow did not make is acknowledged before a create, by a complete list.",
     "GATE-6": "The operator's caps and read-only bind renting and starting, and count what runs already.",
     "GATE-7": "A key of another account than that of the yes, or of the machine, is refused.",

@@ -18,6 +18,7 @@ _PAGE: Final = "server/vastai_workflow/tools/approval_page.py"
 _ASKED: Final = "tests/tools/test_asked.py"
 _ANSWERS: Final = "tests/tools/test_answers.py"
 _APPROVE: Final = "tests/cli/test_approve.py"
+_NOES: Final = "tests/tools/test_noes.py"
 _OPEN: Final = "tests/tools/test_unanswered.py"
 _MEANWHILE: Final = "tests/tools/test_meanwhile.py::test_a_no_that_comes_first_counts"
 _BY_PAGE: Final = "tests/tools/test_approval_page.py"
@@ -63,14 +64,14 @@ MUTANTS: Final = (
         _WORKFLOW,
         "for item in (self, *others) for mark in item.declined",
         "for item in (self,) for mark in item.declined",
-        ("tests/tools/test_noes.py::test_a_no_to_what_is_done_to_a_machine_holds_in_every_workflow",),
+        (f"{_NOES}::test_a_no_to_what_is_done_to_a_machine_holds_in_every_workflow",),
     ),
     Mutant(
         "a yes in another workflow outlives a no",
         _POLICY,
-        "        if other.workflow_id != workflow_id and yes is not None",
-        "        if other.workflow_id == workflow_id and yes is not None",
-        ("tests/tools/test_noes.py::test_a_no_ends_the_yes_to_the_same_that_was_given_in_another_workflow",),
+        "        if other.workflow_id != workflow_id and _without_yes",
+        "        if other.workflow_id == workflow_id and _without_yes",
+        (f"{_NOES}::test_a_no_ends_the_yes_to_the_same_that_was_given_in_another_workflow",),
     ),
     Mutant(
         "any price is the ceiling",
@@ -124,9 +125,33 @@ MUTANTS: Final = (
     Mutant(
         "an earlier yes outlives a no",
         _POLICY,
-        "        if (item.purpose, item.digest) == (no.about, no.digest) and item.open_at(now)",
+        "        if item.open_at(now) and no.ends(item)",
         "        if False",
         (f"{_ASKED}::test_a_no_ends_an_earlier_yes_to_the_very_same",),
+    ),
+    Mutant(
+        "a yes to an earlier proposal outlives a no to rent",
+        _POLICY,
+        "        if item.open_at(now) and no.ends(item)",
+        "        if item.open_at(now) and no.ends(item) and item.digest == no.digest",
+        (
+            f"{_NOES}::test_a_no_to_rent_ends_the_yes_of_its_workflow_to_an_earlier_proposal",
+            f"{_NOES}::test_a_no_to_a_start_at_another_price_ends_the_yes_to_the_earlier_one",
+        ),
+    ),
+    Mutant(
+        "a machine that was declined comes in by the question to rent",
+        _WORKFLOW,
+        "        return (self.digest, *map(keep_mark, self.shown_active))",
+        "        return (self.digest,)",
+        (f"{_NOES}::test_a_machine_that_was_not_wanted_beside_takes_their_own_yes_in_the_next_question_too",),
+    ),
+    Mutant(
+        "an agent says yes to a question of yesterday",
+        _CONFIRMING,
+        "    if not asked_at <= now < asked_at + CONFIRMATION_LIFE_S:",
+        "    if False:",
+        (f"{_NOES}::test_a_reported_yes_to_a_question_of_yesterday_is_none",),
     ),
     Mutant(
         "each asking has the same code",
@@ -308,15 +333,15 @@ MUTANTS: Final = (
     Mutant(
         "a no right before an agent's yes to rent is not seen",
         _CONFIRMING,
-        "        require_relayed(deps, caller, current, (current.digest, *map(keep_mark, told.acknowledge)))\n",
+        "        require_relayed(deps, caller, current, (*current.rent_marks, *map(keep_mark, told.acknowledge)))\n",
         "",
         (f"{_MEANWHILE}[_rent]",),
     ),
     Mutant(
         "a no right before an agent's yes to keep a machine is not seen",
         _CONFIRMING,
-        "(current.digest, *map(keep_mark, told.acknowledge)))",
-        "(current.digest,))",
+        "(*current.rent_marks, *map(keep_mark, told.acknowledge)))",
+        "current.rent_marks)",
         (f"{_MEANWHILE}[_keep]",),
     ),
     Mutant(

@@ -162,7 +162,10 @@ def keep_mark(instance_id: int) -> str:
 
 
 class No(_Value):
-    """A no to a question; `said` is false where no answer came. `code`, of the next asking, tells noes apart."""
+    """A no to a question; `said` is false where no answer came. `code`, of the next asking, tells noes apart.
+
+    `detail`: the question's.
+    """
 
     by: str
     about: About
@@ -171,6 +174,18 @@ class No(_Value):
     instance_ids: tuple[int, ...]
     code: str
     said: bool
+    detail: str = ""
+
+    def ends(self, given: Confirmation) -> bool:
+        """Whether a yes falls with it, where it was said: of a workflow's yeses to rent each, at whatever price.
+
+        So does a yes to do the same to any of the same machines, or to the account.
+        """
+        if self.about == Purpose.RENT:
+            return given.purpose is Purpose.RENT
+        both_of_the_account = not self.instance_ids and not given.instance_ids
+        same = both_of_the_account or not set(self.instance_ids).isdisjoint(given.instance_ids)
+        return same and (given.purpose, given.detail) == (self.about, self.detail)
 
 
 class Shown(_Value):
@@ -263,6 +278,15 @@ class Workflow(_Value):
             declined=tuple({mark for item in (self, *others) for mark in item.declined}),
             unanswered=tuple({mark for item in (self, *others) for mark in item.unanswered}),
         )
+
+    @property
+    def rent_marks(self) -> tuple[str, ...]:
+        """What a yes to the proposal answers: its digest, and each machine that it keeps."""
+        return (self.digest, *map(keep_mark, self.shown_active))
+
+    def answers(self, question: Question) -> tuple[str, ...]:
+        """What a yes to a question of this workflow answers; a no sticks to less, to its `marks`."""
+        return self.rent_marks if question.about == Purpose.RENT else question.marks
 
     def takes_only_their_own(self, marks: Collection[str]) -> bool:
         """Whether no agent reports a yes to any of these."""

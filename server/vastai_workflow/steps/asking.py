@@ -49,7 +49,7 @@ def named(deps: Deps, before: Workflow, question: Question, nonce: str) -> Quest
 
 def asked_of(deps: Deps, caller: Caller, workflow: Workflow, question: Question) -> str | None:
     """What the agent has to put to the user; nothing where the client will ask them."""
-    match whose_yes(deps, caller, workflow, question.marks):
+    match whose_yes(deps, caller, workflow, workflow.answers(question)):
         case Whose.ASKED:
             return None
         case Whose.ELSEWHERE:
@@ -69,7 +69,7 @@ def refusal_that_asks(
 ) -> Refusal:
     """A refusal (code, message) that leads to the yes: asked by the client, on the terminal, or by the agent."""
     code, message = refusal
-    whose = whose_yes(deps, caller, workflow, question.marks)
+    whose = whose_yes(deps, caller, workflow, workflow.answers(question))
     step = {
         Whose.ASKED: "call next_call: it asks the user",
         Whose.ELSEWHERE: "when the user has done so, call next_call",
@@ -86,7 +86,7 @@ def refusal_that_asks(
 
 def next_of(deps: Deps, caller: Caller, workflow: Workflow, question: Question) -> dict[str, Any]:
     """The call that goes on: with the answer, or what the question is for where the person answers elsewhere."""
-    if whose_yes(deps, caller, workflow, question.marks) is Whose.ELSEWHERE:
+    if whose_yes(deps, caller, workflow, workflow.answers(question)) is Whose.ELSEWHERE:
         return dict(question.again)
     return _confirm_call(workflow, question)
 
@@ -114,8 +114,9 @@ def require_relayed(deps: Deps, caller: Caller, workflow: Workflow, marks: Seque
 def person_needed(deps: Deps, workflow: Workflow, question: Question | None) -> Refusal:
     """Only a person's own yes counts, and this client can't ask for it: how they give it."""
     why = "approval human"
-    if question is not None and workflow.takes_only_their_own(question.marks):
-        declined = any(mark in workflow.declined for mark in question.marks)
+    marks = () if question is None else workflow.answers(question)
+    if workflow.takes_only_their_own(marks):
+        declined = not set(marks).isdisjoint(workflow.declined)
         why = f"since they {'did not agree when they were asked' if declined else 'were asked, and no answer came yet'}"
     return Refusal(
         "person_needed",
@@ -147,7 +148,7 @@ async def note_put(deps: Deps, workflow_id: str, question: Question) -> None:
 async def note_no(deps: Deps, workflow_id: str, question: Question, by: str, *, said: bool) -> Workflow:
     """Keep that the person did not agree: from now on only their own yes counts, to a new asking of the question.
 
-    `said`: they said no, which also ends an earlier yes to the very same, in whichever workflow it was given.
+    `said`: they said no, which also ends earlier yeses: to rent, of this workflow; to machines, in whichever workflow.
     """
     now, nonce = deps.clock.now(), deps.new_id(9)
     no = No(
@@ -158,6 +159,7 @@ async def note_no(deps: Deps, workflow_id: str, question: Question, by: str, *, 
         instance_ids=question.instance_ids,
         code=code_of(nonce, question.about, question.digest),
         said=said,
+        detail=question.detail,
     )
 
     def noted(current: Workflow) -> Workflow:
@@ -169,20 +171,18 @@ async def note_no(deps: Deps, workflow_id: str, question: Question, by: str, *, 
         return _without_yes(current, no, now) if said else current
 
     kept = await deps.store.change_workflow(workflow_id, noted)
-    for other in await deps.store.workflows(kept.owner) if said else ():
-        yes = (
-            None if question.about in {"key", "keep"} else other.confirmation(Purpose(question.about), question.digest)
-        )
-        if other.workflow_id != workflow_id and yes is not None and yes.open_at(now):
+    elsewhere = said and no.about != Purpose.RENT
+    for other in await deps.store.workflows(kept.owner) if elsewhere else ():
+        if other.workflow_id != workflow_id and _without_yes(other, no, now) != other:
             await deps.store.change_workflow(other.workflow_id, lambda current: _without_yes(current, no, now))
     return kept
 
 
 def _without_yes(workflow: Workflow, no: No, now: float) -> Workflow:
-    """With an earlier yes to the very same ended."""
+    """With the earlier yeses ended that a no ends."""
     ended = [
         item.model_copy(update={"expires_at": now, "withdrawn_by": no.by})
-        if (item.purpose, item.digest) == (no.about, no.digest) and item.open_at(now)
+        if item.open_at(now) and no.ends(item)
         else item
         for item in workflow.confirmations
     ]

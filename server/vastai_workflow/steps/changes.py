@@ -18,7 +18,7 @@ def check_digest(deps: Deps, caller: Caller, workflow: Workflow, digest: str | N
     got = "no digest" if digest is None else f"the digest {clean(digest, 40)!r}"
     seen = next((shown for shown in workflow.shown if shown.digest == digest), None)
     news = _all_of(workflow) if seen is None else _changes(seen, workflow)
-    relayed = whose_yes(deps, caller, workflow, (workflow.digest,)) is Whose.RELAYED
+    relayed = whose_yes(deps, caller, workflow, workflow.rent_marks) is Whose.RELAYED
     raise Refusal(
         "digest_mismatch",
         f"got {got}, but what stands now is {workflow.digest}: {news}",

@@ -62,7 +62,8 @@ async def to_ask(deps: Deps, caller: Caller, told: Told) -> Question | Way:
         workflow = await seen_with_noes(deps, workflow)
     known = await known_sources(deps, caller)
     question = _meant(workflow, told, known)
-    whose = whose_yes(deps, caller, workflow, (workflow.digest,) if question is None else question.marks)
+    answered = workflow.rent_marks if question is None else workflow.answers(question)
+    whose = whose_yes(deps, caller, workflow, answered)
     if whose is Whose.RELAYED:
         return Way.RELAYED
     if told.purpose is Purpose.RENT:
@@ -210,7 +211,7 @@ async def relayed(deps: Deps, caller: Caller, told: Told) -> Proposal:
         raise _price_not_shown(workflow)
 
     def agreed(current: Workflow) -> Workflow:
-        require_relayed(deps, caller, current, (current.digest, *map(keep_mark, told.acknowledge)))
+        require_relayed(deps, caller, current, (*current.rent_marks, *map(keep_mark, told.acknowledge)))
         check_digest(deps, caller, current, told.digest)
         return _told(deps, current, caller, told)
 
@@ -231,9 +232,12 @@ def _told(deps: Deps, workflow: Workflow, caller: Caller, told: Told) -> Workflo
         return workflow
     if not workflow.price_shown:
         raise _price_not_shown(workflow)
-    answered = [item.code for item in workflow.questions if item.about is Purpose.RENT]
-    for code in answered:
-        workflow = workflow.answered(code)
+    question = workflow.asked(Purpose.RENT, workflow.digest)
+    asked_at = workflow.shown_at if question is None else question.asked_at
+    if not asked_at <= now < asked_at + CONFIRMATION_LIFE_S:
+        raise _expired(workflow, "question")
+    if question is not None:
+        workflow = workflow.answered(question.code)
     return workflow.agreed(_yes_to_rent(deps, workflow, caller.relayed, told.acknowledge))
 
 
@@ -285,10 +289,10 @@ def _told_again(workflow: Workflow, given: Confirmation, now: float) -> Workflow
     raise _expired(workflow)
 
 
-def _expired(workflow: Workflow) -> Refusal:
+def _expired(workflow: Workflow, what: str = "yes to this proposal") -> Refusal:
     return Refusal(
         "confirmation_expired",
-        "the yes to this proposal is older than 30 minutes",
+        f"the {what} is older than 30 minutes",
         next_call=call("propose_fields", workflow_id=workflow.workflow_id),
     )
 

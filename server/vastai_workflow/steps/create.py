@@ -254,7 +254,7 @@ def _check_stage(deps: Deps, caller: Caller, workflow: Workflow, orders: Sequenc
 
 def _not_agreed(deps: Deps, caller: Caller, workflow: Workflow, code: str, missing: Sequence[str]) -> Refusal:
     names = ", ".join(missing) or "the fields as they stand"
-    relayed = whose_yes(deps, caller, workflow, (workflow.digest,)) is Whose.RELAYED
+    relayed = whose_yes(deps, caller, workflow, workflow.rent_marks) is Whose.RELAYED
     return Refusal(
         code,
         f"nothing was sent: no valid yes to {names}",
