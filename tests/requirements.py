@@ -87,6 +87,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "FLEET-8": "What is planned of a fleet is dropped once the user had machines of it destroyed.",
     "FLEET-9": "The rest of a fleet by the same yes is planned, priced and told by the places that the yes has left.",
     "FLEET-10": "Where fewer fit than agreed, best effort goes on with them; each answer says how many of how many.",
+    "FLEET-11": "Amid a fleet a look drops nothing, a machine from elsewhere is asked about; a changed field ends it.",
     "KEY-1": "A new key file is confirmed before it is read, and prices come after.",
     "KEY-2": "A key source that the owner confirmed before is the default and is read at once.",
     "KEY-3": "Another variable, the official client's file and the keyring need a yes; the usual variable does not.",

@@ -7,6 +7,7 @@ from tests.mutants.runner import Mutant
 _ORDERS: Final = "server/vastai_workflow/steps/orders.py"
 _FLEETS: Final = "server/vastai_workflow/steps/fleets.py"
 
+_AMID: Final = "tests/tools/test_amid_a_fleet.py"
 _HALF: Final = "tests/tools/test_half_made_fleets.py"
 _REST: Final = "tests/tools/test_rest_of_a_fleet.py"
 
@@ -66,6 +67,27 @@ MUTANTS: Final = (
         "    if any(order.reason == ON_REQUEST for order in orders):\n        return GIVEN_UP\n",
         "",
         (f"{_HALF}::test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_rented",),
+    ),
+    Mutant(
+        "a look at the market ends what is planned",
+        "server/vastai_workflow/steps/held.py",
+        "return workflow.digest if yes is None or _differ(workflow, yes) else yes.digest",
+        "return workflow.digest",
+        (f"{_AMID}::test_a_look_amid_a_fleet_drops_nothing_of_it",),
+    ),
+    Mutant(
+        "a changed field ends nothing that is planned",
+        "server/vastai_workflow/steps/held.py",
+        "return workflow.digest if yes is None or _differ(workflow, yes) else yes.digest",
+        'return "" if yes is None else yes.digest',
+        (f"{_AMID}::test_a_new_yes_to_other_fields_gives_what_was_planned_by_the_older_one_nothing",),
+    ),
+    Mutant(
+        "a machine from elsewhere amid a fleet drops the rest of it",
+        _ORDERS,
+        "if refusal is not None and refusal.code == ASKS_TO_KEEP:",
+        "if False:",
+        (f"{_AMID}::test_a_machine_from_elsewhere_amid_a_fleet_is_asked_about_and_nothing_is_ended",),
     ),
     Mutant(
         "an order of the rest of a fleet takes its plan for the whole yes",

@@ -21,8 +21,9 @@ from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
 from vastai_workflow.steps.fleet_view import in_words, with_orders
 from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome, release_short_fleets
+from vastai_workflow.steps.held import as_agreed
 from vastai_workflow.steps.keys import ensure_account_key, refuse_taken_key
-from vastai_workflow.steps.orders import gate_for, gate_of, look_again, newest_rent, place_all
+from vastai_workflow.steps.orders import ASKS_TO_KEEP, gate_for, gate_of, look_again, newest_rent, place_all
 from vastai_workflow.steps.outlook import under
 from vastai_workflow.steps.run import ROWS, Run, fitting, look_at_market, look_up
 from vastai_workflow.steps.untold import keep, take
@@ -105,7 +106,8 @@ async def _rent(
         run.stopped_by = run.stopped_by or error
     orders = await _own_orders(deps, workflow, plan)
     failed = run.stopped_by or run.lost
-    if failed is not None and not any(order.holds_place for order in orders):
+    asks = run.stopped_by is not None and run.stopped_by.code == ASKS_TO_KEEP
+    if failed is not None and (asks or not any(order.holds_place for order in orders)):
         raise await _explained(run, workflow, failed)
     stopped = None if run.stopped_by is None else _stopped_words(run.stopped_by)
     left = any(order.state is OrderState.PLANNED for order in orders)
@@ -267,7 +269,7 @@ def _not_agreed(deps: Deps, caller: Caller, workflow: Workflow, code: str, missi
 
 async def _explained(run: Run, workflow: Workflow, refusal: WorkflowError) -> WorkflowError:
     """The same refusal with what exists and where to go on."""
-    if refusal.code == "unacknowledged_instances":
+    if refusal.code == ASKS_TO_KEEP:
         return await _keep_asked(run, workflow, refusal)
     if refusal.code == "unsettled_order":
         return Refusal(
@@ -288,15 +290,25 @@ async def _explained(run: Run, workflow: Workflow, refusal: WorkflowError) -> Wo
 
 
 async def _keep_asked(run: Run, workflow: Workflow, refusal: WorkflowError) -> Refusal:
-    """Keep the question about machines that the yes to rent did not name, and say how to answer it."""
+    """Keep the question about machines that the yes to rent did not name, and say how to answer it.
+
+    Amid a fleet it is about the yes that what is planned hangs on, whatever the draft showed since.
+    """
     deps, nonce = run.deps, run.deps.new_id(9)
+    orders = [o for o in await deps.store.orders(workflow_id=workflow.workflow_id) if o.plan_id == run.plan_id]
+    planned = [order for order in orders if order.state is OrderState.PLANNED]
+    message = refusal.message
+    if planned:
+        rented = sum(order.live for order in orders)
+        message = f"{message}; {rented} machines of this fleet run, and {len(planned)} wait for the answer"
+        workflow = await deps.store.change_workflow(workflow.workflow_id, lambda now: as_agreed(now, planned[0]))
     active = await with_orders(deps, run.opened.account.id, run.instances)
     found: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
     new = [item for item in active if item.instance.id in found["acknowledge_instances"]]
     question = Question(
         about="keep",
         digest=workflow.digest,
-        text=keep_question(in_words(new), len(active), workflow.value("count")),
+        text=keep_question(in_words(new), len(active), len(planned) or workflow.value("count")),
         answer=str(new[0].instance.id),
         form="machine",
         code="",
@@ -311,7 +323,7 @@ async def _keep_asked(run: Run, workflow: Workflow, refusal: WorkflowError) -> R
     asked = kept.asked("keep", workflow.digest)
     if asked is None:
         raise AssertionError
-    return refusal_that_asks(deps, run.caller, kept, asked, (refusal.code, refusal.message))
+    return refusal_that_asks(deps, run.caller, kept, asked, (refusal.code, message))
 
 
 async def _unsettled_home(run: Run) -> str:

@@ -1,6 +1,6 @@
 """Find offers: search with the fields, choose by the policy, and keep the plan for the create."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -8,13 +8,14 @@ from typing import Final
 from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.fields import ALL_OR_NOTHING, BEST_EFFORT
-from vastai_workflow.domain.ledger import places_taken
+from vastai_workflow.domain.ledger import Order, OrderState, places_taken
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, total
-from vastai_workflow.domain.workflow import Plan, PlannedOffer, Purpose, Workflow
+from vastai_workflow.domain.workflow import Confirmation, Plan, PlannedOffer, Purpose, Workflow
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
 from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.held import running_plan
 from vastai_workflow.steps.outlook import not_held, search, under
 
 _KEPT_PLANS: Final = 32
@@ -26,7 +27,8 @@ _SPARE: Final = 32
 class Found:
     """Ranked offers, the plan made of them, and what it costs.
 
-    `left`: machines that the user's yes still gives; 0 where none is open.
+    `left`: machines that the user's yes still gives; 0 where none is open. `ended`: those of it that came and ended.
+    `picked`: the user chose. `running`: the plan that a create goes on with, and what is still to be sent of it.
     """
 
     workflow: Workflow
@@ -35,6 +37,9 @@ class Found:
     total: Rate
     runway_h: Decimal
     left: int
+    ended: int = 0
+    picked: bool = False
+    running: tuple[str, int] | None = None
 
     @property
     def agreed(self) -> bool:
@@ -43,14 +48,21 @@ class Found:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why the plan has fewer machines than were agreed to or proposed."""
+        """Why the plan has fewer machines than were agreed to or proposed, and what is still to be sent."""
         count, planned = self.workflow.value("count"), len(self.plan.chosen)
         wanted = self.left or count
-        taken = (
-            f"{count - wanted} of the {count} machines agreed to are rented or ordered; this is for the {wanted} left"
-        )
-        fewer = f"only {planned} of {wanted} machines fit now; best effort takes them"
-        return (*([taken] if wanted < count else []), *([fewer] if planned < wanted else []))
+        notes: list[str] = []
+        if self.running is not None:
+            notes.append(
+                f"{self.running[1]} machines agreed to are still to be sent: create_instances goes on with them"
+            )
+        if wanted < count:
+            ended = f", {self.ended} came and ended" if self.ended else ""
+            taken = f"{count - wanted - self.ended} of the {count} machines agreed to are rented or ordered{ended}"
+            notes.append(f"{taken}; this is for the {wanted} left")
+        if planned < wanted and not self.picked:
+            notes.append(f"only {planned} of {wanted} machines fit now; best effort takes them")
+        return tuple(notes)
 
 
 async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: Sequence[int] | None) -> Found:
@@ -62,7 +74,9 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     found = await search(opened.market, values, tuple(offer_ids or ()))
     ranked = under(await not_held(deps, opened.account.id, found), ceiling)
     now = deps.clock.now()
-    left = await _places_left(deps, workflow, now)
+    orders = await deps.store.orders(workflow_id=workflow_id)
+    given = _open_yes(workflow, now)
+    left = 0 if given is None else _places_left(given, orders)
     if offer_ids:
         chosen = _picked(ranked, offer_ids, left or values["count"], values.get("fleet"))
     else:
@@ -76,22 +90,40 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
         created_at=now,
         expires_at=now + choosing.PLAN_LIFE_S,
     )
-    kept = await deps.store.change_workflow(
-        workflow_id, lambda current: current.with_(plans=(*current.plans, plan)[-_KEPT_PLANS:])
-    )
+    begun = {order.plan_id for order in orders if order.state is OrderState.PLANNED}
+    kept = await deps.store.change_workflow(workflow_id, lambda current: _with_plan(current, plan, begun))
     together = total([offer.price for offer in chosen])
     active = await with_orders(deps, opened.account.id, await opened.market.instances())
-    return Found(kept, ranked, plan, together, opened.account.credit / (together + burning(active)), left)
+    of_yes = [order for order in orders if given is not None and order.confirmation_id == given.confirmation_id]
+    return Found(
+        kept,
+        ranked,
+        plan,
+        together,
+        opened.account.credit / (together + burning(active)),
+        left,
+        ended=sum(order.state is OrderState.RELEASED for order in of_yes),
+        picked=bool(offer_ids),
+        running=running_plan(kept, orders, now),
+    )
 
 
-async def _places_left(deps: Deps, workflow: Workflow, now: float) -> int:
-    """Machines that an open yes to these fields still gives; one to all or nothing gives them all, or none."""
+def _with_plan(workflow: Workflow, plan: Plan, begun: Collection[str]) -> Workflow:
+    """With one plan more. The oldest go, but none that a create still has orders to send of."""
+    newest = workflow.plans[1 - _KEPT_PLANS :]
+    kept = [item for item in workflow.plans if item in newest or item.plan_id in begun]
+    return workflow.with_(plans=(*kept, plan))
+
+
+def _open_yes(workflow: Workflow, now: float) -> Confirmation | None:
     given = workflow.confirmation(Purpose.RENT, workflow.digest)
-    if given is None or not given.open_at(now):
-        return 0
-    orders = await deps.store.orders(workflow_id=workflow.workflow_id)
+    return given if given is not None and given.open_at(now) else None
+
+
+def _places_left(given: Confirmation, orders: Sequence[Order]) -> int:
+    """Machines that an open yes still gives; one to all or nothing gives them all, or none."""
     left = max(given.places - places_taken(orders, given.confirmation_id), 0)
-    return 0 if left < given.places and workflow.values.get("fleet") == ALL_OR_NOTHING else left
+    return 0 if left < given.places and given.values.get("fleet") == ALL_OR_NOTHING else left
 
 
 def _ceiling(workflow: Workflow) -> Rate | None:

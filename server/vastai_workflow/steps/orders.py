@@ -25,6 +25,7 @@ from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.deps import owned
 from vastai_workflow.steps.fleet_view import committed, with_orders
 from vastai_workflow.steps.fleets import drop_planned, unwanted
+from vastai_workflow.steps.held import digest_for, missing_for, yes_of
 from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.run import Run, stand_in
 from vastai_workflow.steps.settle import settle
@@ -39,6 +40,9 @@ _GONE: Final = "no_such_ask"
 
 _ITS_OFFER: Final = frozenset({"no_such_ask", "no_offers", "price_above_ceiling"})
 """Refusals that concern one offer alone: another may take its place."""
+
+ASKS_TO_KEEP: Final = "unacknowledged_instances"
+"""The refusal that asks whether machines that came from elsewhere may stay."""
 
 
 async def place_all(run: Run) -> None:
@@ -55,6 +59,9 @@ async def place_all(run: Run) -> None:
         if refusal is not None and refusal.code in _ITS_OFFER:
             await _instead(run, order, refusal)
             continue
+        if refusal is not None and refusal.code == ASKS_TO_KEEP:  # what is planned waits for the user's answer
+            run.stopped_by = refusal
+            return
         agreed = await _agreement(run, order)
         if refusal is not None or isinstance(agreed, Refusal):
             await _drop_rest(run, refusal or cast("Refusal", agreed))
@@ -80,7 +87,7 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
     deps = run.deps
     workflow = await owned(deps, run.caller, run.workflow_id)
     orders = await deps.store.orders(account_id=run.opened.account.id)
-    confirmation = newest_rent(workflow) if order is None else _yes_of(workflow, order)
+    confirmation = newest_rent(workflow) if order is None else yes_of(workflow, order)
     others = [item for item in orders if order is None or item.order_id != order.order_id]
     active = await with_orders(deps, run.opened.account.id, run.instances)
     own = {item.instance_id for item in orders if item.workflow_id == workflow.workflow_id}
@@ -93,9 +100,9 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
         now=deps.clock.now(),
         caps=deps.caps,
         account_id=run.opened.account.id,
-        digest=_plan_digest(workflow, run.plan_id),
+        digest=_plan_digest(workflow, run.plan_id) if order is None else digest_for(workflow, confirmation),
         confirmation=confirmation,
-        missing=unconfirmed(workflow),
+        missing=unconfirmed(workflow) if order is None else missing_for(workflow, confirmation),
         places_taken=0 if confirmation is None else places_taken(others, confirmation.confirmation_id),
         unsettled=tuple(item.order_id for item in others if item.state in UNSETTLED),
         unacknowledged=tuple(sorted({item.instance.id for item in active} - acknowledged - own)),
@@ -105,11 +112,6 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
         running=len(active) + len(unlisted),
     )
     return first_refusal(facts)
-
-
-def _yes_of(workflow: Workflow, order: Order) -> Confirmation | None:
-    """The very yes that an order hangs on: a newer one gives it no place."""
-    return next((item for item in workflow.confirmations if item.confirmation_id == order.confirmation_id), None)
 
 
 def newest_rent(workflow: Workflow) -> Confirmation | None:
@@ -343,7 +345,7 @@ def _before(order: Order, orders: Sequence[Order]) -> Order | None:
 async def _agreement(run: Run, order: Order) -> tuple[Confirmation, Mapping[str, str]] | Refusal:
     """What the order's yes said, and the values of its variables, which the workflow keeps."""
     workflow = await owned(run.deps, run.caller, run.workflow_id)
-    confirmation = _yes_of(workflow, order)
+    confirmation = yes_of(workflow, order)
     if confirmation is None:
         return Refusal("not_confirmed", "the yes of this order is not on record any more")
     marks = {name: fingerprint(text, workflow.workflow_id) for name, text in workflow.secrets.items()}

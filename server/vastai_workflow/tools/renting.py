@@ -71,11 +71,12 @@ async def find_offers(
     chosen = [item.ask_id for item in found.plan.chosen]
     first = [offer for offer in found.offers if offer.ask_id in chosen]
     shown = [*first, *(offer for offer in found.offers if offer.ask_id not in chosen)][: max(limit, len(first))]
-    after = (
-        next_call("create_instances", workflow_id=workflow_id, plan_id=found.plan.plan_id)
-        if found.agreed
-        else next_call("propose_fields", workflow_id=workflow_id, action="create")
-    )
+    if found.running is not None:
+        after = next_call("create_instances", workflow_id=workflow_id, plan_id=found.running[0])
+    elif found.agreed:
+        after = next_call("create_instances", workflow_id=workflow_id, plan_id=found.plan.plan_id)
+    else:
+        after = next_call("propose_fields", workflow_id=workflow_id, action="create")
     result = results.Offers(
         plan_id=found.plan.plan_id,
         offers=[render.offer_row(offer) for offer in shown],

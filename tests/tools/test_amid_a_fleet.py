@@ -1,0 +1,123 @@
+"""What happens amid a fleet that takes more calls than one: looks, changes, machines from elsewhere, ends."""
+
+from typing import Any
+
+import pytest
+
+from tests.stack import Stack, stack
+from tests.tools.acts import follow, planned, states, stranger
+
+FLEETS = ["best_effort", "all_or_nothing"]
+
+
+async def half_made(s: Stack, fleet: str) -> dict[str, Any]:
+    """Ten of twenty are rented; answers the arguments of the create that goes on."""
+    create = await planned(s, count=20, fleet=fleet)
+    made = await s.call("create_instances", **create)
+    assert states(made) == ["rented"] * 10 + ["planned"] * 10
+    return create
+
+
+@pytest.mark.requirement("FLEET-11")
+@pytest.mark.parametrize("fleet", FLEETS)
+@pytest.mark.parametrize("action", [None, "status", "offers", "billing"])
+async def test_a_look_amid_a_fleet_drops_nothing_of_it(action: str | None, fleet: str) -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, fleet)
+        await s.call("propose_fields", workflow_id=create["workflow_id"], **({"action": action} if action else {}))
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 20
+        assert len(s.running()) == 20
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_price_that_rose_amid_a_fleet_binds_it_to_the_ceiling_of_its_own_yes() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        left = [order.ask_id for order in await s.deps.store.orders() if order.state == "planned"]
+        for ask in s.world.market.free_asks():
+            if ask.id not in left:
+                ask.machine.price *= 3
+        s.world.market.asks[left[0]].machine.price *= 3
+        before = (await s.deps.store.orders())[-1].ceiling_per_hour
+        await s.call("propose_fields", workflow_id=create["workflow_id"])
+        workflow = await s.deps.store.workflow(create["workflow_id"])
+        assert workflow is not None
+        assert float(workflow.value("max_price_per_hour")) > float(before)
+        made = await s.call("create_instances", **create)
+        assert states(made).count("rented") == len(s.running()) == 19
+        assert all(order.price_per_hour <= before for order in await s.deps.store.orders() if order.live)
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_changed_field_amid_a_fleet_ends_what_is_planned_and_is_named() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        await s.call("propose_fields", workflow_id=create["workflow_id"], image="other/image:1")
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
+        assert "no yes yet to: image" in made["notes"]
+        assert len(s.running()) == 10
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_new_yes_to_other_fields_gives_what_was_planned_by_the_older_one_nothing() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        changed = await s.call("propose_fields", workflow_id=create["workflow_id"], image="other/image:1")
+        await s.call("confirm_fields", workflow_id=create["workflow_id"], digest=changed["digest"])
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
+        assert any(note.endswith(f"needed one to {changed['digest']}") for note in made["notes"])
+
+
+@pytest.mark.requirement("FLEET-11")
+@pytest.mark.parametrize("fleet", FLEETS)
+@pytest.mark.parametrize("looks", [True, False])
+async def test_a_machine_from_elsewhere_amid_a_fleet_is_asked_about_and_nothing_is_ended(
+    fleet: str,
+    looks: bool,  # noqa: FBT001 # a parameter
+) -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, fleet)
+        other = stranger(s)
+        if looks:
+            await s.call("propose_fields", workflow_id=create["workflow_id"])
+        refused = await s.refusal("create_instances", **create)
+        assert refused["code"] == "unacknowledged_instances"
+        assert "10 machines of this fleet run, and 10 wait for the answer" in refused["message"]
+        assert f"{other} 'mine'" in refused["ask_user"]
+        assert "11 run already, this makes 21" in refused["ask_user"]
+        assert len(s.running()) == 11
+        found = await follow(s, await follow(s, refused))
+        assert found["next_call"] == {"tool": "create_instances", "arguments": create}
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 20
+        assert len(s.running()) == 21
+        assert s.creates_sent() == 20
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_find_offers_amid_a_fleet_leads_to_the_create_that_goes_on_with_it() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        await s.call("propose_fields", workflow_id=create["workflow_id"])
+        found = await s.call("find_offers", workflow_id=create["workflow_id"])
+        assert found["next_call"] == {"tool": "create_instances", "arguments": create}
+        assert found["notes"] == ["10 machines agreed to are still to be sent: create_instances goes on with them"]
+        await s.call("propose_fields", workflow_id=create["workflow_id"], image="other/image:1")
+        found = await s.call("find_offers", workflow_id=create["workflow_id"])
+        assert found["next_call"]["tool"] == "propose_fields"
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_any_number_of_plans_leaves_the_one_that_a_fleet_is_of() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        for _ in range(33):
+            s.clock.advance(7)
+            await s.call("find_offers", workflow_id=create["workflow_id"])
+        workflow = await s.deps.store.workflow(create["workflow_id"])
+        assert workflow is not None
+        assert len(workflow.plans) == 33
+        assert states(await s.call("create_instances", **create)) == ["rented"] * 20
