@@ -31,9 +31,10 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def typed(command: Sequence[str], answer: str, around: Mapping[str, str]) -> tuple[int, str]:
-    """The exit code, and what stood on the terminal."""
+def typed(command: Sequence[str], answer: str, around: Mapping[str, str], *, before: str = "") -> tuple[int, str]:
+    """The exit code, and what stood on the terminal. `before`: what is typed while nothing stands there yet."""
     person, terminal = pty.openpty()
+    os.write(person, before.encode())
     with subprocess.Popen(  # noqa: S603 # this Python
         [sys.executable, "-c", ON_THIS_TERMINAL, *command],
         env=dict(around),

@@ -449,6 +449,29 @@ def test_nothing_in_a_question_moves_the_cursor_of_the_terminal(tmp_path: Path) 
     assert typed([sys.executable, "-c", asks], "x", around) == (0, "Rent? no\nIt costs $1: x\n")
 
 
+@pytest.mark.requirement("APPROVE-2")
+def test_what_was_typed_before_the_question_stood_there_answers_nothing(tmp_path: Path) -> None:
+    asks = "from vastai_workflow.cli.terminal import ask; print(ask('Type 1:'))"
+    around = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}  # the program under test
+    code, said = typed([sys.executable, "-c", asks], "no", around, before="1\n1\n1")
+    assert code == 0
+    assert said.endswith("Type 1: no\nno\n")
+
+
+@pytest.mark.requirement("APPROVE-2")
+def test_a_question_stands_whole_on_the_terminal_or_is_refused(tmp_path: Path) -> None:
+    around = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}  # the program under test
+
+    def asked(length: int) -> str:
+        asks = f"from vastai_workflow.cli.terminal import ask; ask('y' * {length - 1} + ':')"
+        return typed([sys.executable, "-c", asks], "no", around)[1]
+
+    assert asked(20_000) == f"{'y' * 19_999}: no\n"
+    refused = asked(20_001)
+    assert "yyy" not in refused
+    assert "got a question of 20001 characters" in refused
+
+
 @pytest.mark.requirement("APPROVE-1")
 def test_the_command_names_the_store_only_where_it_is_not_the_usual_one() -> None:
     assert approve_with(default_state())("abcd2345").endswith(" -m vastai_workflow approve abcd2345")

@@ -201,6 +201,15 @@ async def test_another_answer_closes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("SETTLE-4")
+async def test_an_id_that_was_typed_before_the_question_stood_there_closes_nothing(tmp_path: Path) -> None:
+    order_id = await ledger_with_an_unknown_order(tmp_path / "state")
+    code, said = typed([*COMMAND, "--not-rented", order_id], "", environment(tmp_path), before=f"{order_id}\n")
+    assert "nothing was changed" in said
+    assert code == 1
+    assert await state_in(tmp_path / "state") is OrderState.UNKNOWN
+
+
+@pytest.mark.requirement("SETTLE-4")
 async def test_a_pipe_closes_nothing(tmp_path: Path) -> None:
     order_id = await ledger_with_an_unknown_order(tmp_path / "state")
     done = piped([*COMMAND, "--not-rented", order_id], order_id, environment(tmp_path))

@@ -41,9 +41,23 @@ MUTANTS: Final = (
     Mutant(
         "a question moves the terminal's cursor",
         "server/vastai_workflow/cli/terminal.py",
-        'screen.write(f"{clean_lines(question, _MOST)} ")',
-        'screen.write(f"{question} ")',
+        "screen.write(clean_lines(question, _MOST))",
+        "screen.write(question)",
         (f"{_APPROVE}::test_nothing_in_a_question_moves_the_cursor_of_the_terminal",),
+    ),
+    Mutant(
+        "what was typed before a question answers it",
+        "server/vastai_workflow/cli/terminal.py",
+        "            _drop_typed(keyboard)\n",
+        "",
+        (f"{_APPROVE}::test_what_was_typed_before_the_question_stood_there_answers_nothing",),
+    ),
+    Mutant(
+        "a long question is cut",
+        "server/vastai_workflow/cli/terminal.py",
+        "    if len(question) > _MOST:\n",
+        "    if False:\n",
+        (f"{_APPROVE}::test_a_question_stands_whole_on_the_terminal_or_is_refused",),
     ),
     Mutant(
         "a start script hides a part of itself from the question",
