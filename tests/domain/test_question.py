@@ -11,7 +11,14 @@ from vastai_workflow.domain.balance import Balance
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import ZERO, Rate, Usd
 from vastai_workflow.domain.plan import Outlook, outlook
-from vastai_workflow.domain.question import end_question, recycle_question, rent_question, start_question, what
+from vastai_workflow.domain.question import (
+    attach_question,
+    end_question,
+    recycle_question,
+    rent_question,
+    start_question,
+    what,
+)
 
 SECRET = "hf_s3cr3t_value"
 OFFER = an_offer(down_price_per_gb=Usd.of("0.02"))
@@ -88,6 +95,10 @@ def test_one_machine_is_told_as_one_and_several_as_several() -> None:
     assert recycle_question(["7 ('a')", "8 ('b')"], Rate.of("0.70"), [8]) == (
         "Recycle 7 ('a'), 8 ('b')? The data in their containers is lost. They go on costing $0.70/h in all. "
         "This server did not rent 8."
+    )
+    assert attach_question("SHA256:x", ["7 ('a')"]) == "Let the SSH key SHA256:x log in as root on 7 ('a')?"
+    assert attach_question("SHA256:x", ["7 ('a')", "8 ('b')"], [8]) == (
+        "Let the SSH key SHA256:x log in as root on 7 ('a'), 8 ('b')? This server did not rent 8."
     )
     assert "1 runs already, this makes 3." in asked(active=RUNS[:1], count=2)
 

@@ -60,6 +60,13 @@ MUTANTS: Final = (
         (f"{_APPROVE}::test_a_question_stands_whole_on_the_terminal_or_is_refused",),
     ),
     Mutant(
+        "a key's question hides whose machine it opens",
+        "server/vastai_workflow/steps/keys.py",
+        "attach_question(chosen.fingerprint, names, strangers)",
+        "attach_question(chosen.fingerprint, names)",
+        ("tests/tools/test_purposes.py::test_the_question_of_a_key_names_the_machines_and_those_not_rented_here",),
+    ),
+    Mutant(
         "a start script hides a part of itself from the question",
         "server/vastai_workflow/domain/fields.py",
         " or not all(map(_in_script, value)):",

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
 from tests.stack import ERAS, Era, Stack, stack
+from tests.tools.acts import value_of
 from vastai_workflow.domain.fields import ACTIONS
 
 FILLED = {
@@ -89,6 +90,15 @@ async def test_the_prompt_to_rent_leads_to_a_machine_with_the_users_yes_between(
         assert re.search(
             r"Only I say yes.*confirm_fields.*find_offers.*create_instances.*wait_until_ready", text, re.DOTALL
         )
+
+
+@pytest.mark.requirement("PROMPT-1")
+@pytest.mark.parametrize("name", ["offers", "create"])
+@pytest.mark.parametrize(("region", "regions"), [("us,de", ["DE", "US"]), (" us, de se,", ["DE", "SE", "US"])])
+async def test_several_regions_are_taken_as_several(name: str, region: str, regions: list[str]) -> None:
+    async with stack() as s:
+        [(tool, arguments)] = calls_in(await text_of_prompt(s, name, region=region))
+        assert value_of(await s.call(tool, **arguments), "regions") == regions
 
 
 @pytest.mark.requirement("PROMPT-2")

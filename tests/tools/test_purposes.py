@@ -179,6 +179,19 @@ async def test_a_yes_to_one_key_is_none_to_another() -> None:
 
 
 @pytest.mark.requirement("PURPOSE-2")
+async def test_the_question_of_a_key_names_the_machines_and_those_not_rented_here() -> None:
+    async with stack() as s:
+        _, machine = await _ready(s)
+        other = stranger(s, label="theirs")
+        refusal = await s.refusal("attach_ssh_key", instance_ids=[machine, other], public_key=OTHER_KEY)
+        mine = s.world.instances[machine].label
+        assert refusal["ask_user"] == (
+            f"Let the SSH key {FixedKeys().fingerprint(OTHER_KEY)} log in as root on {machine} ({mine!r}), "
+            f"{other} ('theirs')? This server did not rent {other}."
+        )
+
+
+@pytest.mark.requirement("PURPOSE-2")
 async def test_a_yes_of_its_own_expires_after_half_an_hour() -> None:
     async with stack() as s:
         other = stranger(s)

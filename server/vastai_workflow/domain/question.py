@@ -64,8 +64,12 @@ def recycle_question(machines: Sequence[str], together: Rate, strangers: Sequenc
     alone = len(machines) == 1
     inside = "its container" if alone else "their containers"
     costs = f"It goes on costing {together}." if alone else f"They go on costing {together} in all."
-    whose = f" This server did not rent {', '.join(map(str, strangers))}." if strangers else ""
-    return f"Recycle {', '.join(machines)}? The data in {inside} is lost. {costs}{whose}"
+    return f"Recycle {', '.join(machines)}? The data in {inside} is lost. {costs}{_whose(strangers)}"
+
+
+def attach_question(fingerprint: str, machines: Sequence[str], strangers: Sequence[int] = ()) -> str:
+    """May an SSH key log in. `machines`: each in words; `strangers`: those not rented here."""
+    return f"Let the SSH key {fingerprint} log in as root on {', '.join(machines)}?{_whose(strangers)}"
 
 
 def end_question(verb: str, machines: Sequence[str]) -> str:
@@ -129,6 +133,10 @@ def _interruptible(values: Mapping[str, Any]) -> str:
         return ""
     bid = values.get("bid_per_hour")
     return "interruptible" if bid is None else f"interruptible at a bid of {Rate.of(bid)}"
+
+
+def _whose(strangers: Sequence[int]) -> str:
+    return f" This server did not rent {', '.join(map(str, strangers))}." if strangers else ""
 
 
 def _running(count: int) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from vastai_workflow.domain.errors import ProviderError, Refusal, call
 from vastai_workflow.domain.ledger import OrderFacts
+from vastai_workflow.domain.question import attach_question
 from vastai_workflow.domain.workflow import ChosenKey, Confirmation, Purpose
 from vastai_workflow.steps.chosen import Chosen, chosen_machines
 from vastai_workflow.steps.deps import Caller, Deps
@@ -92,7 +93,9 @@ async def attach_ssh_key(
     chosen = await _chosen(deps, machines, public_key)
     yes: Yes | None = None
     if any(agreed.get(i) is None or not deps.keys.same(agreed[i].public_key, chosen.public_key) for i in ids):
-        question = f"Let the SSH key {chosen.fingerprint} log in as root on {', '.join(map(str, ids))}?"
+        names = [f"{item.instance.id} ({item.label!r})" for item in machines.machines]
+        strangers = [item.instance.id for item in machines.machines if not item.ours]
+        question = attach_question(chosen.fingerprint, names, strangers)
         again = call("attach_ssh_key", instance_ids=list(instance_ids), public_key=public_key, workflow_id=workflow_id)
         yes = await yes_for(
             deps, caller, opened, Intent(Purpose.ATTACH, ids, question, again, detail=chosen.fingerprint)

@@ -14,7 +14,7 @@ _CAP = 200
 _NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,6})?")
 
 GpuName = Annotated[str, Field(description="such as RTX 4090; empty: the default")]
-Region = Annotated[str, Field(description="a two-letter country code; empty: anywhere")]
+Region = Annotated[str, Field(description="two-letter country codes, such as US DE; empty: anywhere")]
 Image = Annotated[str, Field(description="a container image; empty: the default")]
 Ceiling = Annotated[str, Field(description="at most so many $/h per machine; empty: what the server proposes")]
 InstanceId = Annotated[str, Field(description="one of your machines; empty: all of them")]
@@ -109,7 +109,7 @@ def billing_prompt(
 def _fields(**words: str) -> dict[str, Any]:
     given: dict[str, Any] = _given(**words)
     if region := given.get("regions"):
-        given["regions"] = [region]
+        given["regions"] = [code for code in re.split("[, ]", region) if code]
     if ceiling := given.get("max_price_per_hour"):
         given["max_price_per_hour"] = _number(ceiling)
     return given
