@@ -29,8 +29,8 @@ MUTANTS: Final = (
     Mutant(
         "what is planned makes a fleet whole",
         _FLEETS,
-        "return may_come + sum(map(_came, orders)) < orders[0].places",
-        "return not may_come and sum(map(_came, orders)) < orders[0].places",
+        "return may_come + sum(map(_came, orders)) + _spared(orders) < orders[0].places",
+        "return not may_come and sum(map(_came, orders)) + _spared(orders) < orders[0].places",
         (f"{_HALF}::test_all_or_nothing_rents_no_more_once_an_unclear_order_is_seen_not_to_have_rented",),
     ),
     Mutant(
@@ -67,6 +67,20 @@ MUTANTS: Final = (
         "    if any(order.reason == ON_REQUEST for order in orders):\n        return GIVEN_UP\n",
         "",
         (f"{_HALF}::test_after_the_user_had_its_machines_destroyed_no_more_of_a_fleet_is_rented",),
+    ),
+    Mutant(
+        "a fleet is called short of machines that the user gave up",
+        _FLEETS,
+        "sum(map(_came, orders)) + _spared(orders) < orders[0].places",
+        "sum(map(_came, orders)) < orders[0].places",
+        (f"{_AMID}::test_after_one_machine_of_a_half_made_fleet_was_ended_the_others_stay",),
+    ),
+    Mutant(
+        "what the user gave up of a fleet may be rented by the same yes",
+        "server/vastai_workflow/domain/ledger.py",
+        " or (self.state is OrderState.DROPPED and self.reason == GIVEN_UP)",
+        "",
+        (f"{_AMID}::test_what_the_user_gave_up_of_a_fleet_needs_a_new_yes",),
     ),
     Mutant(
         "a look at the market ends what is planned",

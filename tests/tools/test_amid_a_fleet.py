@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.stack import Stack, stack
-from tests.tools.acts import follow, planned, states, stranger
+from tests.tools.acts import arm, follow, planned, states, stranger
 
 FLEETS = ["best_effort", "all_or_nothing"]
 
@@ -121,3 +121,52 @@ async def test_any_number_of_plans_leaves_the_one_that_a_fleet_is_of() -> None:
         assert workflow is not None
         assert len(workflow.plans) == 33
         assert states(await s.call("create_instances", **create)) == ["rented"] * 20
+
+
+@pytest.mark.requirement("FLEET-8")
+@pytest.mark.parametrize("fleet", FLEETS)
+@pytest.mark.parametrize("seconds", [0, 1800])
+async def test_after_one_machine_of_a_half_made_fleet_was_ended_the_others_stay(fleet: str, seconds: int) -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, fleet)
+        ended = await s.call("destroy_instances", instance_ids=s.running()[:1])
+        why = "(machines of it were destroyed on request)"
+        assert ended["notes"] == [f"10 more of this fleet were planned and will not be rented {why}; 9 of it run on"]
+        s.clock.advance(seconds)
+        for _ in range(3):
+            waited = await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=60)
+            assert not any("all or nothing" in note for note in waited["notes"])
+            s.clock.advance(10)
+            s.world.settle()
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["released"] + ["rented"] * 9 + ["dropped"] * 10
+        assert len(s.running()) == 9
+
+
+@pytest.mark.requirement("FLEET-8")
+@pytest.mark.parametrize("fleet", FLEETS)
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_the_user_gave_up_of_a_fleet_needs_a_new_yes(fleet: str, waits: bool) -> None:  # noqa: FBT001 # a parameter
+    async with stack(offers=200) as s:
+        create = await half_made(s, fleet)
+        await s.call("destroy_instances", instance_ids=s.running())
+        if waits:
+            await s.call("wait_until_ready", workflow_id=create["workflow_id"], timeout_s=5)
+        plan = await s.call("find_offers", workflow_id=create["workflow_id"])
+        assert plan["next_call"]["tool"] == "propose_fields"
+        assert plan["notes"] == []
+        refused = await s.refusal("create_instances", workflow_id=create["workflow_id"], plan_id=plan["plan_id"])
+        assert refused["code"] == "confirmation_spent"
+        assert s.running() == []
+
+
+@pytest.mark.requirement("FLEET-9")
+async def test_a_plan_for_the_rest_of_a_fleet_tells_those_that_ended_apart() -> None:
+    async with stack(offers=200) as s:
+        create = await planned(s, count=3, fleet="best_effort", max_price_per_hour=100)
+        arm(s, "refuse", operation="create", nth=3, code="insufficient_credit")
+        await s.call("create_instances", **create)
+        await s.call("destroy_instances", instance_ids=s.running()[:1])
+        plan = await s.call("find_offers", workflow_id=create["workflow_id"])
+        told = "1 of the 3 machines agreed to are rented or ordered, 1 came and ended; this is for the 1 left"
+        assert plan["notes"] == [told]

@@ -36,7 +36,14 @@ TRANSITIONS: Final[Mapping[OrderState, frozenset[OrderState]]] = {
 }
 
 GIVES_PLACE_BACK: Final = frozenset({OrderState.DROPPED, OrderState.REFUSED, OrderState.NOT_RENTED})
-"""States in which an order holds no place of its confirmation. `released` keeps its place: the money was spent."""
+"""States in which an order holds no place of its confirmation, unless the user gave up its fleet.
+
+`released` keeps its place: the money was spent.
+"""
+
+GIVEN_UP: Final = "machines of it were destroyed on request"
+YES_EXPIRED: Final = "its yes expired before it was sent"
+"""Reasons for which an order is dropped that was to come."""
 
 UNSETTLED: Final = frozenset({OrderState.SENT, OrderState.UNKNOWN})
 """States in which a machine may exist that no list has shown yet."""
@@ -134,7 +141,7 @@ class Order(BaseModel):
     @property
     def holds_place(self) -> bool:
         """Whether it uses up one of its confirmation's places."""
-        return self.state not in GIVES_PLACE_BACK
+        return self.state not in GIVES_PLACE_BACK or (self.state is OrderState.DROPPED and self.reason == GIVEN_UP)
 
     @property
     def live(self) -> bool:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from vastai_workflow.domain.errors import CATALOGUE
-from vastai_workflow.domain.ledger import GIVES_PLACE_BACK, UNSETTLED, Order, OrderFacts, OrderState
+from vastai_workflow.domain.ledger import (
+    GIVEN_UP,
+    GIVES_PLACE_BACK,
+    UNSETTLED,
+    YES_EXPIRED,
+    Order,
+    OrderFacts,
+    OrderState,
+)
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.untrusted import clean
 from vastai_workflow.steps.deps import Deps
@@ -18,7 +26,6 @@ _WHY_CAP: Final = 120
 _LEAST_S: Final = 15.0
 """Seconds that a release gets in any call: what nobody agreed to costs money."""
 
-GIVEN_UP: Final = "machines of it were destroyed on request"
 _TAKEN_BACK: Final = frozenset({CAME_LATE, SHORT_FLEET})
 
 
@@ -110,7 +117,7 @@ def fleet_outcome(orders: Sequence[Order], confirmation_id: str) -> FleetOutcome
     agreed, states = orders[0].places, Counter(order.state for order in orders)
     replaced = {order.replaces for order in orders}
     given_back = [o for o in orders if o.state in GIVES_PLACE_BACK and o.order_id not in replaced]
-    empty = max(agreed - sum(order.holds_place for order in orders), 0)
+    empty = max(agreed - sum(order.state not in GIVES_PLACE_BACK for order in orders), 0)
     refused = Counter(map(_why, given_back[::-1][:empty]))
     if empty > len(given_back):
         refused["no fitting offer was left or chosen"] += empty - len(given_back)
@@ -160,7 +167,9 @@ async def given_up(deps: Deps, ended: Sequence[Order]) -> tuple[str, ...]:
         fleet = [o for o in await deps.store.orders(workflow_id=workflow_id) if o.plan_id == plan_id]
         planned, why = sum(order.state is OrderState.PLANNED for order in fleet), unwanted(fleet)
         if planned and why is not None:
-            notes.append(f"{planned} more of this fleet were planned and will not be rented ({why})")
+            others = sum(order.live and order.reason != ON_REQUEST for order in fleet)
+            rest = f"; {others} of it run on" if others else ""
+            notes.append(f"{planned} more of this fleet were planned and will not be rented ({why}){rest}")
     return tuple(notes)
 
 
@@ -184,7 +193,14 @@ def cant_be_whole(orders: Sequence[Order]) -> bool:
     if not orders or orders[0].fleet != "all_or_nothing":
         return False
     may_come = sum(order.state in UNSETTLED or order.state is OrderState.PLANNED for order in orders)
-    return may_come + sum(map(_came, orders)) < orders[0].places
+    return may_come + sum(map(_came, orders)) + _spared(orders) < orders[0].places
+
+
+def _spared(orders: Sequence[Order]) -> int:
+    """How many did not come because the user ended machines of the fleet before: their wish makes it short of none."""
+    if all(order.reason != ON_REQUEST for order in orders):
+        return 0
+    return sum(order.state is OrderState.DROPPED and order.reason in {GIVEN_UP, YES_EXPIRED} for order in orders)
 
 
 def _came(order: Order) -> bool:

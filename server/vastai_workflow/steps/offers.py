@@ -8,7 +8,7 @@ from typing import Final
 from vastai_workflow.domain import plan as choosing
 from vastai_workflow.domain.errors import Refusal
 from vastai_workflow.domain.fields import ALL_OR_NOTHING, BEST_EFFORT
-from vastai_workflow.domain.ledger import Order, OrderState, places_taken
+from vastai_workflow.domain.ledger import GIVES_PLACE_BACK, Order, OrderState, places_taken
 from vastai_workflow.domain.market import Offer
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Plan, PlannedOffer, Purpose, Workflow
@@ -27,7 +27,8 @@ _SPARE: Final = 32
 class Found:
     """Ranked offers, the plan made of them, and what it costs.
 
-    `left`: machines that the user's yes still gives; 0 where none is open. `ended`: those of it that came and ended.
+    `left`: machines that the user's yes still gives; 0 where none is open. `ended`: those of it that came and ended;
+    `standing`: those that run, or are ordered.
     `picked`: the user chose. `running`: the plan that a create goes on with, and what is still to be sent of it.
     """
 
@@ -38,6 +39,7 @@ class Found:
     runway_h: Decimal
     left: int
     ended: int = 0
+    standing: int = 0
     picked: bool = False
     running: tuple[str, int] | None = None
 
@@ -58,7 +60,7 @@ class Found:
             )
         if wanted < count:
             ended = f", {self.ended} came and ended" if self.ended else ""
-            taken = f"{count - wanted - self.ended} of the {count} machines agreed to are rented or ordered{ended}"
+            taken = f"{self.standing} of the {count} machines agreed to are rented or ordered{ended}"
             notes.append(f"{taken}; this is for the {wanted} left")
         if planned < wanted and not self.picked:
             notes.append(f"only {planned} of {wanted} machines fit now; best effort takes them")
@@ -103,6 +105,7 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
         opened.account.credit / (together + burning(active)),
         left,
         ended=sum(order.state is OrderState.RELEASED for order in of_yes),
+        standing=sum(order.state not in {OrderState.RELEASED, *GIVES_PLACE_BACK} for order in of_yes),
         picked=bool(offer_ids),
         running=running_plan(kept, orders, now),
     )

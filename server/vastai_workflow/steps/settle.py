@@ -10,6 +10,7 @@ from vastai_workflow.domain.errors import WorkflowError
 from vastai_workflow.domain.ledger import (
     GIVES_PLACE_BACK,
     UNSETTLED,
+    YES_EXPIRED,
     Moment,
     Order,
     OrderFacts,
@@ -188,9 +189,7 @@ async def _judge_absent(deps: Deps, order: Order, asked: Moment) -> Order:
     """Not in the list: not rented, once the request can't be under way any more and the list can't lag any more."""
     now = asked.unix
     if order.state is OrderState.PLANNED and not order.created_at <= now < order.created_at + CONFIRMATION_LIFE_S:
-        return await deps.store.move_order(
-            order.order_id, OrderState.DROPPED, OrderFacts(reason="its yes expired before it was sent")
-        )
+        return await deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=YES_EXPIRED))
     if order.state not in UNSETTLED:
         return order
     order = await dated(deps, order)
