@@ -72,6 +72,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (f"{_PROBE}::test_without_the_private_key_a_lost_pin_comes_back_only_by_the_key_on_record",),
     ),
     Mutant(
+        "an SSH key that may still be there is told as taken away",
+        "server/vastai_workflow/steps/status.py",
+        "if not window.unkeyed_at:",
+        "if False:",
+        (f"{_UNKEY}::test_a_key_is_told_as_taken_away_once_a_list_shows_it_gone_and_not_before",),
+    ),
+    Mutant(
+        "a machine without a login counts as ready",
+        "server/vastai_workflow/steps/readiness.py",
+        "_KEYLESS if report.keyless else report.readiness",
+        '"ready" if report.keyless else report.readiness',
+        (f"{_UNKEY}::test_machines_without_their_key_are_not_counted_as_ready",),
+    ),
+    Mutant(
         "what a login saw before a restart counts after it",
         _PROBING,
         "return kept if anew else _after(",
@@ -123,8 +137,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a machine that refused the login is handed over",
         "server/vastai_workflow/steps/inventory.py",
-        "report.host is not None and seen and not",
-        "report.host is not None and not",
+        "report.host is not None and seen",
+        "report.host is not None",
         ("tests/tools/test_reports.py::test_only_a_machine_that_let_in_or_whose_key_is_elsewhere_is_handed_over",),
     ),
     Mutant(

@@ -32,6 +32,32 @@ async def test_a_stopped_machine_is_offered_a_start_and_its_call_goes_through_a_
         assert (await s.refusal(**_as_call(answer)))["code"] == "purpose_not_confirmed"
 
 
+@pytest.mark.requirement("READY-11")
+async def test_a_machine_that_no_list_shows_is_looked_for_again_and_no_log_of_it_is_read() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        s.world.life.end(s.world.instances[machine])
+        s.clock.advance(20)
+        for wait in ({"workflow_id": workflow_id}, {"instance_ids": [machine]}, {"instance_ids": [999]}):
+            answer = await s.call("wait_until_ready", timeout_s=5, **wait)
+            assert answer["notes"][0].endswith("look again, or was it ended elsewhere, or is it another account's?")
+            assert answer["next_call"] == {"tool": "preflight", "arguments": {}}
+        assert (await s.call("preflight"))["active"] == []
+
+
+@pytest.mark.requirement("READY-11")
+async def test_a_machine_that_was_outbid_is_offered_a_start() -> None:
+    async with stack() as s:
+        create = await planned(s, interruptible=True, bid_per_hour=0.25)
+        arm(s, "outbid", after_s=5.0)
+        await s.call("create_instances", **create)
+        answer, _ = await waited(s, create["workflow_id"])
+        [machine] = s.running()
+        assert answer["instances"][0]["state"] == "outbid"
+        assert f"Ask the user about {machine}: start again (its GPU costs money then), or destroy?" in answer["notes"]
+        assert (await s.refusal(**_as_call(answer)))["code"] == "purpose_not_confirmed"
+
+
 def _as_call(answer: dict[str, Any]) -> dict[str, Any]:
     return {"tool": answer["next_call"]["tool"], **answer["next_call"]["arguments"]}
 
@@ -87,6 +113,31 @@ async def test_progress_does_not_go_back_when_a_machine_that_was_ready_falls_sil
         await s.client.call_tool("wait_until_ready", wait, progress_callback=listen)
         assert max(heard) == 1
         assert heard == sorted(heard)
+
+
+@pytest.mark.requirement("GATE-13")
+async def test_a_read_only_server_says_what_helps_a_login_without_naming_a_call_that_it_refuses() -> None:
+    refused = ("wait_until_ready", "attach_ssh_key", "remove_ssh_key", "start_instances")
+    async with stack() as s:
+        workflow_id, [one, keyless, stopped] = await s.ready(count=3, fleet="best_effort")
+        await s.call("remove_ssh_key", instance_ids=[keyless])
+        await s.call("stop_instances", instance_ids=[stopped])
+        await s.rented()
+        store = s.deps.store
+        assert isinstance(store, SqliteStore)
+        async with stack(world=s.world, clock=s.clock, store=store, caps=Caps(read_only=True)) as reader:
+            answers = [
+                await reader.client.call_tool("instance_status", {}),
+                await reader.client.call_tool("export_inventory", {"format": "ssh_config"}),
+                await reader.client.call_tool("export_inventory", {"format": "ray", "instance_ids": [keyless]}),
+                await reader.client.call_tool("export_inventory", {"format": "ray", "instance_ids": [stopped]}),
+            ]
+            assert [answer.is_error for answer in answers] == [False, False, True, True]
+            told = "\n".join(map(text_of, answers))
+            assert not [name for name in refused if name in told]
+            assert told.count("needs a server that may write") >= 5
+            left = await reader.call("export_inventory", format="ssh_config", workflow_id=workflow_id)
+            assert left["included"] == [one]
 
 
 @pytest.mark.requirement("GATE-13")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.real_ssh import real_ssh
 from tests.stack import ERAS, PUBLIC_KEY, Era, Stack, stack, text_of
-from tests.tools.acts import arm, follow, stranger, writes
+from tests.tools.acts import Heard, arm, follow, stranger, writes
 from tests.tools.person import Person, named_in
 from vastai_workflow.access.keys import SshKeys, own_key_pair
 from vastai_workflow.cli.log import table
@@ -104,6 +104,46 @@ async def test_a_key_that_was_taken_away_is_given_back_by_no_wait_and_by_no_call
         await s.call("attach_ssh_key", instance_ids=[machine])
         waited = await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=300)
         assert [item["readiness"] for item in waited["instances"]] == ["gpu_ok"]
+
+
+@both_eras
+@pytest.mark.requirement("UNKEY-7")
+async def test_a_key_is_told_as_taken_away_once_a_list_shows_it_gone_and_not_before(era: Era) -> None:
+    async with stack(era=era) as s:
+        workflow_id, [one, other] = await s.ready(count=2, fleet="best_effort")
+        arm(s, "http_error", operation="detach", status=403)
+        assert states(await s.call("remove_ssh_key", instance_ids=[one])) == [(one, "unknown")]
+        wait = {"workflow_id": workflow_id, "timeout_s": 30}
+        for tool, arguments in (("instance_status", {"workflow_id": workflow_id}), ("wait_until_ready", wait)):
+            row, _ = (await s.call(tool, **arguments))["instances"]
+            assert row["reason"].startswith("the agreed SSH key is to be taken away")
+            assert row["reason"].endswith("call remove_ssh_key")
+        assert on_machine(s, one) == {blob(PUBLIC_KEY)}
+        assert states(await s.call("remove_ssh_key", instance_ids=[one])) == [(one, "gone")]
+        row, _ = (await s.call("wait_until_ready", **wait))["instances"]
+        assert row["reason"].startswith("the agreed SSH key was taken away")
+        assert (await s.call("remove_ssh_key", instance_ids=[other]))["keys"][0]["state"] == "gone"
+        s.world.instances[one].ssh_keys = {1: SshKey(1, PUBLIC_KEY, s.world.time)}
+        arm(s, "destroy_ignored", operation="detach")
+        assert states(await s.call("remove_ssh_key", instance_ids=[one])) == [(one, "still there")]
+        row, row_of_other = (await s.call("instance_status", workflow_id=workflow_id))["instances"]
+        assert "is to be taken away" in row["reason"]
+        assert "was taken away" in row_of_other["reason"]
+
+
+@pytest.mark.requirement("UNKEY-2")
+async def test_machines_without_their_key_are_not_counted_as_ready() -> None:
+    async with stack() as s:
+        workflow_id, [one, other] = await s.ready(count=2, fleet="best_effort")
+        heard = Heard()
+        wait = {"workflow_id": workflow_id, "timeout_s": 30}
+        await s.call("remove_ssh_key", instance_ids=[one])
+        first = await s.client.call_tool("wait_until_ready", wait, progress_callback=heard)
+        await s.call("remove_ssh_key", instance_ids=[other])
+        second = await s.client.call_tool("wait_until_ready", wait, progress_callback=heard)
+        told = ["2 machines: 1 ready, 1 without a login", "2 machines: 2 without a login"]
+        assert [text_of(answer).splitlines()[0] for answer in (first, second)] == told
+        assert heard.lines == told
 
 
 @both_eras

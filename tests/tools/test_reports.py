@@ -118,9 +118,24 @@ async def test_machines_that_do_not_answer_are_left_out_and_named() -> None:
         answer = await s.call("export_inventory", format="ssh_config")
         assert answer["included"] == [one]
         assert {row["instance_id"]: row["reason"] for row in answer["left_out"]} == {
-            stopped: "its SSH was not seen to answer: call wait_until_ready",
+            stopped: "it is stopped: call start_instances",
             other: "this server did not rent it",
         }
+        s.world.life.end(s.world.instances[stopped])
+        s.clock.advance(20)
+        seen = await s.call("export_inventory", format="ssh_config", instance_ids=[one, stopped, 999])
+        told = {row["instance_id"]: row["reason"] for row in seen["left_out"]}
+        assert told == dict.fromkeys((stopped, 999), "this key sees no machine with this id")
+
+
+@pytest.mark.requirement("REPORT-3")
+async def test_an_inventory_of_machines_that_are_stopped_leads_to_their_start() -> None:
+    async with stack() as s:
+        _, machines = await s.ready(count=2, fleet="best_effort")
+        await s.call("stop_instances", instance_ids=machines)
+        refusal = await s.refusal("export_inventory", format="ssh_config")
+        assert refusal["next_call"] == {"tool": "start_instances", "arguments": {"instance_ids": machines}}
+        assert "wait_until_ready" not in refusal["message"]
 
 
 @pytest.mark.requirement("REPORT-3")

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from vastai_workflow.domain.errors import call
-from vastai_workflow.domain.lifecycle import State
-from vastai_workflow.steps.status import Report
+from vastai_workflow.steps.status import ASLEEP, UNSEEN, Report
 
 _STOPPED: Final = "stopped"
+_UNSEEN: Final = "unseen"
 _QUESTIONS: Final = {
     _STOPPED: "start again (its GPU costs money then), or destroy?",
+    _UNSEEN: "no list shows it: look again, or was it ended elsewhere, or is it another account's?",
     "host_key_changed": "don't log in; recycle (a new container and host key, its data is lost), or destroy?",
     "wrong_gpu": "its GPUs are not those agreed to: destroy and try the next offer, or keep it as it is?",
 }
@@ -30,6 +31,8 @@ def first_step(failed: Sequence[Report]) -> Mapping[str, Any] | None:
     match _kind(report):
         case "stopped":
             return call("start_instances", instance_ids=[report.instance_id])
+        case "unseen":
+            return call("preflight")
         case "host_key_changed":
             return call("restart_instances", instance_ids=[report.instance_id], mode="recycle")
         case "wrong_gpu":
@@ -40,4 +43,6 @@ def first_step(failed: Sequence[Report]) -> Mapping[str, Any] | None:
 
 def _kind(report: Report) -> str:
     """What failed, as a code; a reason of the probe begins with its own."""
-    return _STOPPED if report.state is State.STOPPED else (report.reason or "").partition(":")[0]
+    if report.reason == UNSEEN:
+        return _UNSEEN
+    return _STOPPED if report.state in ASLEEP else (report.reason or "").partition(":")[0]

@@ -13,15 +13,19 @@ from typing import Any, Final
 
 from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.fields import refuse
+from vastai_workflow.domain.lifecycle import State
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.login import USER, in_option
-from vastai_workflow.steps.status import MOVED, TAKEN_AWAY, UNPINNED, Report, instance_status
+from vastai_workflow.steps.status import ASLEEP, MOVED, UNPINNED, UNSEEN, Report, instance_status
+from vastai_workflow.steps.writes import by_calling
 
 POOL: Final = "vast"
 """The name of the group, cluster, pool or fleet."""
 
 _PATH: Final = re.compile(r"[\w /.,:@+=~()-]+")
 """Without what OpenSSH, shells, Ansible's templates or YAML give a meaning: quotes, backslash, $, %, braces, breaks."""
+
+_HELPS: Final = ("wait_until_ready", "attach_ssh_key", "start_instances")
 
 _JUMP: Final = "-W 127.0.0.1:22 %r@%n"
 _HEADS_KEY: Final = "~/ray_bootstrap_key.pem"
@@ -67,47 +71,55 @@ async def export_inventory(
     reports = (await instance_status(deps, caller, wanted, workflow_id)).reports
     usable = [report for report in reports if _answers(report)]
     if not usable:
-        raise _nothing_to_export(reports)
+        raise _nothing_to_export(deps, reports)
     hosts = [_host(deps, report) for report in usable]
     included = tuple(report.instance_id for report in usable)
-    left_out = tuple((report.instance_id, _why(report)) for report in reports if report.instance_id not in included)
+    left = [report for report in reports if report.instance_id not in included]
+    left_out = tuple((report.instance_id, _why(deps, report)) for report in left)
     return Inventory(FORMATS[format_](hosts), included, left_out)
 
 
 def _answers(report: Report) -> bool:
     """Rented here, up, and its SSH was seen to answer (with a key whose private half is elsewhere: its port)."""
     seen = report.ready or report.readiness == "ssh_ok"
-    return _is_ours(report) and report.host is not None and seen and not _lost_its_key(report)
+    return _is_ours(report) and report.host is not None and seen
 
 
 def _is_ours(report: Report) -> bool:
     return report.order is not None and not report.gone
 
 
-def _lost_its_key(report: Report) -> bool:
-    return report.order is not None and report.order.ssh_key_removed
-
-
-def _why(report: Report) -> str:
+def _why(deps: Deps, report: Report) -> str:
     """Why a machine is left out, and what helps; in our own words alone, as it stands beside a text for a file."""
+    if report.reason is not None and (report.keyless or report.reason.startswith((MOVED, UNPINNED, UNSEEN))):
+        return report.reason
     if not _is_ours(report):
         return "it is gone" if report.gone else "this server did not rent it"
-    if _lost_its_key(report):
-        return TAKEN_AWAY
-    if report.reason is not None and report.reason.startswith((MOVED, UNPINNED)):
-        return report.reason
-    return "its SSH was not seen to answer: call wait_until_ready"
+    tool = _what_helps(report)
+    if report.failed and report.state is not State.RUNNING:
+        return f"it is {report.state}" + (f": {by_calling(deps, tool)}" if tool else "")
+    return f"its SSH was not seen to answer: {by_calling(deps)}"
 
 
-def _nothing_to_export(reports: Sequence[Report]) -> Refusal:
-    keyless = [report.instance_id for report in reports if _is_ours(report) and _lost_its_key(report)]
-    waits = [report.instance_id for report in reports if _is_ours(report) and not _lost_its_key(report)]
+def _what_helps(report: Report) -> str | None:
+    """The tool that may lead to an inventory with a machine that is left out."""
+    if not _is_ours(report) or report.reason == UNSEEN:
+        return None
+    if report.state in ASLEEP:
+        return "start_instances"
+    if report.keyless:
+        return "attach_ssh_key"
+    return None if report.failed and report.state is not State.RUNNING else "wait_until_ready"
+
+
+def _nothing_to_export(deps: Deps, reports: Sequence[Report]) -> Refusal:
+    """With a call for the machines that the first of these tools helps."""
+    helped = {tool: [r.instance_id for r in reports if _what_helps(r) == tool] for tool in _HELPS}
+    tool = next((tool for tool in _HELPS if helped[tool]), None)
+    told = "; ".join(f"{report.instance_id}: {_why(deps, report)}" for report in reports)
     message = "got no machine of this server whose SSH was seen to answer"
-    told = "; ".join(f"{report.instance_id}: {_why(report)}" for report in reports)
-    if keyless and not waits:
-        step, after = "attach the key again, then wait", call("attach_ssh_key", instance_ids=keyless)
-    else:
-        step, after = "call wait_until_ready first", call("wait_until_ready", instance_ids=waits) if waits else None
+    after = call(tool, instance_ids=helped[tool]) if tool is not None and not deps.caps.read_only else None
+    step = by_calling(deps, tool) if tool is not None else "rent a machine first, or wait for one"
     return Refusal("invalid_argument", f"{message} ({told})" if told else message, next_step=step, next_call=after)
 
 

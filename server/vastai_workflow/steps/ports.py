@@ -170,8 +170,9 @@ class Window:
     `tried_s`: seconds of trying SSH. Until `grace_until` (Unix seconds; set by start and restart) an exited container
     is one that still comes up. `started_at`: when a start was asked for whose answer is not known (0: none).
     `recycled_at`: when a recycle was asked for, of a container whose host key was `recycled_key`.
-    `keyed_at`: when the provider last said that the instance has the agreed key (0: not asked). `gpu_s`, `seen_at`,
-    `seen_running`: the local meter, GPU seconds that were billed.
+    `keyed_at`: when the provider last said that the instance has the agreed key (0: not asked). `unkeyed_at`: when a
+    list showed that the agreed key, which was to go, is gone (0: none did). `gpu_s`, `seen_at`, `seen_running`: the
+    local meter, GPU seconds that were billed.
     `reason` is a code, `detail` the sentence that goes with it, with the machine's words cleaned.
     """
 
@@ -187,6 +188,7 @@ class Window:
     recycled_at: float = 0.0
     recycled_key: str = ""
     keyed_at: float = 0.0
+    unkeyed_at: float = 0.0
     probed_at: float = 0.0
     gpu_s: float = 0.0
     seen_at: float = 0.0

@@ -33,7 +33,8 @@ _PATIENCE_S: Final = LOOK_EVERY_S
 _KEY_AGAIN_S: Final = 30.0
 """A key that the provider has and the machine refuses is looked for again after so long."""
 
-_STAGES: Final = ("provisioning", "running", "port_open", "ssh_ok", "ready", "failed", "gone")
+_KEYLESS: Final = "without a login"
+_STAGES: Final = ("provisioning", "running", "port_open", "ssh_ok", "ready", _KEYLESS, "failed", "gone")
 _NEEDS_KEY: Final = frozenset({"auth_refused", "no_private_key"})
 _NOT_OURS: Final = "this server did not rent it: its SSH is not tried"
 
@@ -63,7 +64,7 @@ class Waited:
         """Nothing more will change by waiting."""
         if self.releasing or not self.settled:
             return False
-        return all(report.ready or report.failed or report.order is None for report in self.reports)
+        return all(report.ready or report.failed or report.keyless or report.order is None for report in self.reports)
 
 
 async def wait_until_ready(
@@ -252,5 +253,7 @@ def _progress_line(reports: Sequence[Report], *, settled: bool) -> str:
 
 def stages(reports: Sequence[Report]) -> str:
     """How many machines stand where, such as `64 machines: 3 provisioning, 10 running, 51 ready`."""
-    counts = Counter("ready" if report.ready else report.readiness for report in reports)
+    counts = Counter(
+        "ready" if report.ready else _KEYLESS if report.keyless else report.readiness for report in reports
+    )
     return f"{len(reports)} machines: " + ", ".join(f"{counts[stage]} {stage}" for stage in _STAGES if counts[stage])

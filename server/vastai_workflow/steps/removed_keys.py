@@ -5,7 +5,7 @@ Keys are compared by their fingerprints, so by their blobs: comments do not coun
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -107,16 +107,19 @@ class _Taking:
 
     async def from_machine(self, item: ActiveInstance, fingerprint: str) -> Removed:
         """The agreed key is noted as taken away first, so that no wait gives it back."""
-        instance_id, deps = item.instance.id, self._deps
+        instance_id, deps, agreed = item.instance.id, self._deps, fingerprint == _agreed(self._deps, item)
         if deps.clock.now() >= self._deadline:
             return Removed(instance_id, fingerprint, Fate.UNKNOWN, "nothing was sent, out of time: call again")
         yes = self._yes
-        if item.order is not None and fingerprint == _agreed(deps, item):
+        if item.order is not None and agreed:
             yes = None
             if not item.order.ssh_key_removed:
                 await deps.store.note_order(item.order.order_id, OrderFacts(ssh_key_removed=True))
             await reset_window(deps, instance_id)
         place = await self._detached(instance_id, fingerprint, yes)
+        if agreed:
+            unkeyed_at = deps.clock.now() if place.fate in {Fate.GONE, Fate.NOT_THERE} else 0.0
+            await deps.store.change_window(instance_id, lambda window: replace(window, unkeyed_at=unkeyed_at))
         workflow_id = None if item.order is None else item.order.workflow_id
         await self._record(place, workflow_id or self._workflow_id)
         return place

@@ -28,9 +28,14 @@ DETAIL_CAP: Final = 300
 """Characters of a probe's sentence that are kept; it may quote the machine."""
 
 _NO_KEY: Final = "no_private_key"
-TAKEN_AWAY: Final = "the agreed SSH key was taken away: no login is tried; attach_ssh_key gives one"
+TAKEN_AWAY: Final = "the agreed SSH key was taken away, and no login is tried"
+TO_GO: Final = "the agreed SSH key is to be taken away, and may be there still; no login is tried"
 MOVED: Final = "moved: it has another address since it was seen"
+UNSEEN: Final = "this key sees no machine with this id"
 UNPINNED: Final = "its host key is not in known_hosts any more"
+ASLEEP: Final = frozenset({State.STOPPED, State.OUTBID})
+"""States that a start ends."""
+
 _SEEN: Final = frozenset({"running", "port_open", "ssh_ok", "gpu_ok"})
 _BAD: Final = "bad_address"
 _CHANGED: Final = "host_key_changed"
@@ -41,7 +46,7 @@ class Report:
     """One machine as it was last seen. `readiness`: provisioning, running, port_open, ssh_ok, gpu_ok, failed, gone.
 
     `host` is None where there is none to log in at: not seen, refused, a stranger's by now, or left.
-    `untested`: no login is to be tried: it has the key and no private half is here, or its key was taken away.
+    `untested`: no login can be tried: it has the key, and no private half is here. `keyless`: none is to be tried.
     `host_key`: the fingerprint of its host key at the first login.
     """
 
@@ -59,6 +64,7 @@ class Report:
     host_key: str | None = None
     reason: str | None = None
     untested: bool = False
+    keyless: bool = False
     warnings: tuple[str, ...] = ()
     order: Order | None = None
 
@@ -125,7 +131,7 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
     readiness, reason = _readiness(seen, window)
     keyless = order is not None and order.ssh_key_removed and seen.state is State.RUNNING and seen.fatal is None
     if keyless:
-        readiness, reason = "running", TAKEN_AWAY
+        readiness, reason = "running", keyless_words(deps, window)
     if has_moved := login.moved(window, instance) and readiness in _SEEN:
         readiness, reason = "running", f"{MOVED}; {by_calling(deps)}"
     host_key = None if order is None else order.host_key or None
@@ -150,10 +156,18 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
         host_key=host_key,
         reason=reason,
-        untested=keyless or (readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0),
+        untested=readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0,
+        keyless=keyless,
         warnings=_warnings(instance, seen, order),
         order=order,
     )
+
+
+def keyless_words(deps: Deps, window: Window) -> str:
+    """What is known of the agreed key of a machine that is not to have it, and what helps."""
+    if not window.unkeyed_at:
+        return f"{TO_GO}: {by_calling(deps, 'remove_ssh_key')}"
+    return f"{TAKEN_AWAY}: {by_calling(deps, 'attach_ssh_key')}"
 
 
 async def pin_is_lost(deps: Deps, window: Window, host_key: str | None) -> bool:
@@ -171,7 +185,7 @@ async def report_gone(deps: Deps, instance_id: int, order: Order | None = None) 
     if lagging:
         return Report(instance_id, "", State.PROVISIONING, "provisioning", reason="not listed yet", order=order)
     state = State.GONE if ended else State.UNKNOWN
-    reason = order.reason if order is not None and ended else "this key sees no machine with this id"
+    reason = order.reason if order is not None and ended else UNSEEN
     cost = None if order is None or order.cost_usd is None else Usd(order.cost_usd)
     return Report(instance_id, "", state, "gone" if ended else "failed", cost=cost, reason=reason, order=order)
 
