@@ -228,6 +228,73 @@ async def test_an_open_question_stays_while_the_page_looks_again(kit: Kit, tmp_p
         assert await h.inside("document.activeElement.id") == f"typed-{machine}"
 
 
+async def hold_the_next_look(h: AppHost) -> None:
+    """The page starts to look, and the server hears of it once the host's `letGo()` is called."""
+    await h.app.locator("#look:enabled").wait_for()
+    await h.host(
+        """{
+          const send = toServer;
+          const held = new Promise((go) => { globalThis.letGo = go; });
+          globalThis.toServer = async (line) => { if (line.includes('instance_status')) await held; await send(line); };
+          null;
+        }"""
+    )
+    await h.app.locator("#look").click()
+    await h.app.locator("#look:disabled").wait_for()
+
+
+@pytest.mark.requirement("APP-8")
+@pytest.mark.parametrize("way", ["click", "key"])
+async def test_an_end_that_is_asked_for_while_the_page_looks_comes_right_after(
+    kit: Kit, tmp_path: Path, way: str
+) -> None:
+    async with app_host(kit, tmp_path) as h:
+        [machine] = await ready(h)
+        await shown(h)
+        await hold_the_next_look(h)
+        await ask_end(h, machine, str(machine))
+        for _ in range(2):
+            if way == "key":
+                await h.page.keyboard.press("Enter")
+            else:
+                await h.inside("document.querySelector('.danger.primary').click()")
+        assert await h.app.locator("#status").inner_text() == f"Ending {machine}…"
+        assert h.market.world.requests["destroy"] == 0
+        await h.host("letGo()")
+        await h.app.locator("#status", has_text=f"{machine} is gone. It cost about $").wait_for()
+        assert [call["tool"] for call in h.calls].count("destroy_instances") == 1
+        assert machine not in h.market.world.instances
+
+
+@pytest.mark.requirement("APP-8")
+async def test_an_end_that_waits_for_a_look_is_called_off_by_keeping_the_machine(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        [machine] = await ready(h)
+        await shown(h)
+        await hold_the_next_look(h)
+        await ask_end(h, machine, str(machine))
+        await h.page.keyboard.press("Enter")
+        await h.app.get_by_role("button", name="Keep it").click()
+        await h.host("letGo()")
+        await h.app.locator("#status", has_text=f"{machine} is kept.").wait_for()
+        assert h.market.world.requests["destroy"] == 0
+
+
+@pytest.mark.requirement("APP-9")
+async def test_a_look_that_failed_is_told_until_one_works(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        await ready(h)
+        await shown(h)
+        look = h.app.locator("#look:enabled")
+        await look.wait_for()
+        await h.host("{ globalThis.send = toServer; toServer = async () => { throw new Error('no way'); }; null; }")
+        await look.click()
+        await h.app.get_by_role("alert").get_by_text("It failed").wait_for()
+        await h.host("{ toServer = send; null; }")
+        await look.click()
+        await h.app.get_by_role("alert").wait_for(state="hidden")
+
+
 @pytest.mark.requirement("APP-3")
 async def test_a_label_that_looks_like_markup_stays_text(kit: Kit, tmp_path: Path) -> None:
     async with app_host(kit, tmp_path, width=320) as h:

@@ -21,7 +21,11 @@ const page = {
   money: null,
   paused: false,
   busy: false,
+  /** What runs now, and what waits for it. */
+  acts: Promise.resolve(),
   failures: 0,
+  /** Whether the trouble shown is that of a look. */
+  lookFailed: false,
   timer: null,
 };
 
@@ -216,18 +220,38 @@ async function look() {
 async function lookAgain() {
   if (page.busy || !host.callsTools) return;
   await alone(async () => {
-    try {
-      const changes = await look();
-      page.failures = 0;
-      if (changes.length > 0) say(`${inNumber()} ${changes.join('; ')}.`);
-    } catch (error) {
-      page.failures += 1;
-      showTrouble(error);
-    }
+    const changes = await tryLook();
+    if (changes.length > 0) say(`${inNumber()} ${changes.join('; ')}.`);
   });
 }
 
-async function alone(act) {
+/** What failed is shown until a look works, and never in place of what an end came to. */
+async function tryLook() {
+  try {
+    const changes = await look();
+    page.failures = 0;
+    if (page.lookFailed) forgetTrouble();
+    return changes;
+  } catch (error) {
+    page.failures += 1;
+    page.lookFailed ||= byId('trouble').hidden;
+    if (page.lookFailed) showTrouble(error);
+    return [];
+  }
+}
+
+function forgetTrouble() {
+  page.lookFailed = false;
+  clearTrouble();
+}
+
+/** Each act waits for the one before it. */
+function alone(act) {
+  page.acts = page.acts.then(() => doAlone(act));
+  return page.acts;
+}
+
+async function doAlone(act) {
   page.busy = true;
   clearTimeout(page.timer);
   byId('look').disabled = true;
@@ -271,8 +295,17 @@ function askEnd(id) {
   const go = el('button', { type: 'button', class: 'danger primary', disabled: true }, 'Destroy it');
   const typed = () => field.value.trim() === String(id);
   const close = () => { question.remove(); row.querySelector('[data-part="end"]').focus(); };
-  const act = () => { if (typed() && !page.busy) end(id, close); };
-  field.addEventListener('input', () => { go.disabled = !typed(); });
+  let ending = false;
+  const ready = () => { go.disabled = ending || !typed(); };
+  const act = async () => {
+    if (ending || !typed()) return;
+    ending = true;
+    ready();
+    await end(id, () => question.isConnected, close);
+    ending = false;
+    ready();
+  };
+  field.addEventListener('input', ready);
   go.addEventListener('click', act);
   const keys = (event) => {
     if (event.key === 'Escape') close();
@@ -293,20 +326,23 @@ function askEnd(id) {
   field.focus();
 }
 
-async function end(id, close) {
-  clearTrouble();
+/** `wanted`: whether the question still stands when its turn comes. */
+async function end(id, wanted, close) {
   say(`Ending ${id}…`);
   await alone(async () => {
+    if (!wanted()) return say(`${id} is kept.`);
+    forgetTrouble();
+    say(`Ending ${id}…`);
     try {
       const { instances: [done] } = (await host.call('destroy_instances', { instance_ids: [id] })).structuredContent;
       close();
       tellEnd(done);
-      await look();
     } catch (error) {
       say(`${id} was not destroyed by this click.`);
       showTrouble(error);
-      tellRefusal(id, error);
+      return tellRefusal(id, error);
     }
+    await tryLook();
   });
 }
 
