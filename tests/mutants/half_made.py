@@ -43,7 +43,7 @@ MUTANTS: Final = (
     Mutant(
         "the pace of searches takes the place of a gone offer",
         _ORDERS,
-        'if error.code == "rate_limited":  # it keeps',
+        "if error.code == _PACE:  # it keeps",
         "if False:  # it keeps",
         (f"{_HALF}::test_while_no_search_is_allowed_a_gone_offers_place_is_kept_and_the_next_call_fills_it",),
     ),

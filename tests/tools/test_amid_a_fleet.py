@@ -170,3 +170,42 @@ async def test_a_plan_for_the_rest_of_a_fleet_tells_those_that_ended_apart() -> 
         plan = await s.call("find_offers", workflow_id=create["workflow_id"])
         told = "1 of the 3 machines agreed to are rented or ordered, 1 came and ended; this is for the 1 left"
         assert plan["notes"] == [told]
+
+
+@pytest.mark.requirement("FLEET-7")
+@pytest.mark.parametrize("fleet", FLEETS)
+async def test_a_place_whose_search_has_to_wait_keeps_no_other_one_waiting(fleet: str) -> None:
+    async with stack(offers=400) as s:
+        create = await planned(s, count=64, fleet=fleet, max_price_per_hour=100)
+        arm(s, "sold_out", operation="create", nth=1)
+        made = await s.call("create_instances", **create)
+        assert states(made).count("rented") >= 8
+        assert made["next_call"] == {"tool": "create_instances", "arguments": create}
+        calls = 1
+        while made["next_call"]["tool"] == "create_instances":
+            made = await s.call("create_instances", **create)
+            calls += 1
+        assert states(made).count("rented") == len(s.running()) == 64
+        assert calls <= 8
+
+
+@pytest.mark.requirement("FLEET-10")
+async def test_the_users_own_choice_of_fewer_is_not_called_all_that_fits() -> None:
+    async with stack() as s:
+        workflow_id = await s.agreed(count=3, fleet="best_effort")
+        whole = await s.call("find_offers", workflow_id=workflow_id)
+        chosen = await s.call("find_offers", workflow_id=workflow_id, offer_ids=whole["chosen"][:1])
+        assert chosen["notes"] == []
+
+
+@pytest.mark.requirement("FLEET-9")
+async def test_of_two_plans_of_one_yes_the_second_tells_only_what_it_takes() -> None:
+    async with stack() as s:
+        workflow_id = await s.agreed(count=2, fleet="best_effort")
+        both = await s.call("find_offers", workflow_id=workflow_id)
+        one = await s.call("find_offers", workflow_id=workflow_id, offer_ids=both["chosen"][:1])
+        await s.call("create_instances", workflow_id=workflow_id, plan_id=one["plan_id"])
+        made = await s.call("create_instances", workflow_id=workflow_id, plan_id=both["plan_id"])
+        assert states(made) == ["rented"]
+        assert [order.ask_id for order in await s.deps.store.orders()] == both["chosen"]
+        assert not any("taking" in note for note in made["notes"])

@@ -341,7 +341,7 @@ async def test_an_offer_of_the_plan_that_left_the_market_is_not_sent() -> None:
         s.world.market.take(ask.machine, ask.gpu_ids, "other:1")
         made = await s.call("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
         assert states(made) == ["rented"]
-        assert any("was gone; taking" in note for note in made["notes"])
+        assert any("is not free any more; taking" in note for note in made["notes"])
         assert s.creates_sent() == 1
 
 

@@ -159,6 +159,7 @@ async def _admit(run: Run, workflow: Workflow, plan: Plan) -> None:
         spent = Refusal("confirmation_spent", f"got {len(chosen)} machines, all or nothing, but {free} places are left")
         raise await _explained(run, workflow, spent)
     taken = chosen[:free]
+    run.notes.extend(_others_taken(plan, taken))
     run.notes.extend(_dearer_traffic(confirmation, taken))
     await run.deps.store.add_orders([_order(run, workflow, confirmation, offer) for offer in taken])
 
@@ -197,14 +198,19 @@ def _still_there(run: Run, plan: Plan, values: Mapping[str, Any]) -> list[Offer]
     chosen = [fresh[item.ask_id] for item in plan.chosen if item.ask_id in fresh]
     used = {offer.machine_id for offer in chosen} | {item.machine_id for item in plan.chosen}
     gone = len(plan.chosen) - len(chosen)
-    for offer in fitting(run, None, values, used)[:gone]:
-        chosen.append(offer)
-        run.notes.append(f"a chosen offer was gone; taking {offer.ask_id} at {offer.price}")
+    chosen += fitting(run, None, values, used)[:gone]
     if not chosen:
         raise Refusal("no_offers", "the chosen offers are gone and no other fits")
     if len(chosen) < len(plan.chosen) and values.get("fleet") == "all_or_nothing":
         raise Refusal("no_offers", f"got {len(chosen)} fitting machines, needed all {len(plan.chosen)} or none")
     return chosen
+
+
+def _others_taken(plan: Plan, taken: Sequence[Offer]) -> list[str]:
+    """Those that are rented and were not in the plan that was shown."""
+    shown = {item.ask_id for item in plan.chosen}
+    others = [offer for offer in taken if offer.ask_id not in shown]
+    return [f"a chosen offer is not free any more; taking {offer.ask_id} at {offer.price}" for offer in others]
 
 
 def _order(run: Run, workflow: Workflow, confirmation: Confirmation, offer: Offer) -> Order:

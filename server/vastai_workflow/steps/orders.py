@@ -1,6 +1,6 @@
 """The order loop: one order after another through the gate, written down before it is sent, judged by its answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, cast
 
 import anyio
@@ -36,6 +36,7 @@ _RATE_LIMIT_WAIT_S: Final = 12.0
 
 _LOOKS: Final = 3
 _GONE: Final = "no_such_ask"
+_PACE: Final = "rate_limited"
 
 
 _ITS_OFFER: Final = frozenset({"no_such_ask", "no_offers", "price_above_ceiling"})
@@ -47,7 +48,7 @@ ASKS_TO_KEEP: Final = "unacknowledged_instances"
 
 async def place_all(run: Run) -> None:
     """Send this plan's planned orders, oldest first, until done, out of time, or stopped by an answer."""
-    while run.stopped_by is None and (order := await _next_planned(run)) is not None:
+    while run.stopped_by is None and (order := await _next_planned(run, without=run.later)) is not None:
         own = await _own(run)
         if (why := unwanted(own)) is not None:
             await drop_planned(run.deps, own, why)
@@ -67,6 +68,7 @@ async def place_all(run: Run) -> None:
             await _drop_rest(run, refusal or cast("Refusal", agreed))
             return
         await _place(run, order, _request(run, order, *agreed))
+    run.stopped_by = run.stopped_by or run.waits_for
 
 
 async def _own(run: Run) -> list[Order]:
@@ -137,9 +139,9 @@ def _plan_digest(workflow: Workflow, plan_id: str) -> str:
     return workflow.digest if plan is not None and plan.digest == workflow.digest else ""
 
 
-async def _next_planned(run: Run) -> Order | None:
+async def _next_planned(run: Run, *, without: Collection[str] = ()) -> Order | None:
     planned = await run.deps.store.orders(workflow_id=run.workflow_id, states=(OrderState.PLANNED,))
-    return next((order for order in planned if order.plan_id == run.plan_id), None)
+    return next((o for o in planned if o.plan_id == run.plan_id and o.order_id not in without), None)
 
 
 async def gate_of(run: Run, order: Order) -> Refusal | None:
@@ -158,7 +160,10 @@ async def _instead(run: Run, order: Order, refusal: Refusal) -> None:
         try:
             offer = await _candidate(run, order, again=False)
         except ProviderError as error:  # what is planned is gone on with by the next call
-            run.stopped_by = error
+            if error.code == _PACE:
+                run.put_off(order.order_id, error)
+            else:
+                run.stopped_by = error
             return
     await run.deps.store.move_order(order.order_id, OrderState.DROPPED, OrderFacts(reason=_GONE))
     await _in_turn(run, order, offer, refusal)
@@ -255,7 +260,7 @@ def _not_on_record(order: Order, outcome: CreateOutcome) -> str:
 
 async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:
     """Another try only after a complete list without this order; a gone offer is replaced once."""
-    limited = outcome.code == "rate_limited"
+    limited = outcome.code == _PACE
     wait = outcome.retry_after if outcome.retry_after is not None else _RATE_LIMIT_WAIT_S
     waits = limited and run.deps.clock.now() + wait < run.deadline
     if waits:
@@ -277,9 +282,10 @@ async def _after_refusal(run: Run, order: Order, outcome: NotRented) -> None:
         try:
             offer = await _candidate(run, order, again=True)
         except ProviderError as error:
-            run.stopped_by = error
-            if error.code == "rate_limited":  # it keeps its place, and the next call looks for another offer
-                await _replace(run, order, order.ask_id)
+            if error.code == _PACE:  # it keeps its place
+                run.put_off(await _replace(run, order, order.ask_id), error)
+            else:
+                run.stopped_by = error
             return
     await _in_turn(run, order, offer, ProviderError(outcome.code, outcome.message))
 
@@ -305,7 +311,8 @@ async def _in_turn(run: Run, order: Order, offer: Offer | None, why: WorkflowErr
     run.notes.append(f"offer {order.ask_id} {gone}, and no other takes its place")
 
 
-async def _replace(run: Run, order: Order, ask_id: int) -> None:
+async def _replace(run: Run, order: Order, ask_id: int) -> str:
+    """Plan this offer in the place of an order; answers the new order's id."""
     offer = run.offer(ask_id)
     changes = {
         "order_id": f"o_{run.deps.new_id(9)}",
@@ -321,7 +328,9 @@ async def _replace(run: Run, order: Order, ask_id: int) -> None:
     if offer is not None:
         changes |= {"machine_id": offer.machine_id, "price_per_hour": offer.price.per_hour, "gpu_name": offer.gpu_name}
         changes |= {"gpu_ram_mb": offer.gpu_ram_mb}
-    await run.deps.store.add_orders([order.model_copy(update=changes)])
+    again = order.model_copy(update=changes)
+    await run.deps.store.add_orders([again])
+    return again.order_id
 
 
 def _replaces_gone(order: Order, orders: Sequence[Order]) -> bool:

@@ -1,7 +1,7 @@
 """One call's work on a plan: what it knows of the market, and which offer may take the place of one that is gone."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vastai_workflow.domain import plan as choosing
@@ -23,6 +23,7 @@ class Run:
 
     `ranked`: what this call saw, best first: the plan's own offers and its spare ones, or with `whole` all that fit.
     `stopped_by`: why no more is sent now; `lost`: why the newest order that was given up alone did not rent.
+    `later`: planned orders that need a search of the market, which has to wait for its pace: `waits_for`.
     """
 
     deps: Deps
@@ -38,6 +39,13 @@ class Run:
     instances: tuple[Instance, ...] = ()
     stopped_by: WorkflowError | None = None
     lost: WorkflowError | None = None
+    later: set[str] = field(default_factory=set[str])
+    waits_for: WorkflowError | None = None
+
+    def put_off(self, order_id: str, why: WorkflowError) -> None:
+        """This place keeps no other one waiting: the next call looks for its offer."""
+        self.later.add(order_id)
+        self.waits_for = why
 
     def offer(self, ask_id: int) -> Offer | None:
         """This offer as seen in this call."""
