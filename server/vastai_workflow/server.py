@@ -43,8 +43,8 @@ _SAME_FOR_ALL: Final[tuple[CacheableMethod, ...]] = (
     *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
 )
 
-_QUESTION_LIFE_S: Final = 1800.0
-"""How long a call may wait for its user's answer: as long as the question, and a yes, lives."""
+_STATE_LIFE_S: Final = 3600.0
+"""How long a call may wait for its user's answer: twice as long as its question can be answered."""
 
 INSTRUCTIONS: Final = (
     "Rents GPUs on Vast.ai. Order: propose_fields, ask the user its question if there is one, confirm_fields with "
@@ -142,7 +142,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         log_level=log_level,
-        request_state_security=RequestStateSecurity.ephemeral(ttl=_QUESTION_LIFE_S),
+        request_state_security=RequestStateSecurity.ephemeral(ttl=_STATE_LIFE_S),
         extensions=[skill.Skills(), pages.extension()],
         cache_hints=dict.fromkeys(_SAME_FOR_ALL, CacheHint(ttl_ms=3_600_000, scope="public")),
     )

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 from mcp.client import ClientRequestContext
+from mcp.server import request_state
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, ErrorData, InputRequiredResult
 
@@ -16,7 +18,7 @@ from tests.tools.acts import Heard, follow, stranger
 from tests.tools.person import Person, reply
 from tests.tools.test_asked import beside, rents
 from vastai_workflow.domain.audit import Kind
-from vastai_workflow.domain.workflow import Confirmation
+from vastai_workflow.domain.workflow import CONFIRMATION_LIFE_S, Confirmation
 from vastai_workflow.server import REFUSAL_META
 from vastai_workflow.simulator.clock import VirtualClock
 from vastai_workflow.steps.confirming import agree
@@ -82,6 +84,23 @@ async def test_an_answer_after_half_an_hour_is_none(era: Era) -> None:
         assert await yeses(s) == []
         await follow(s, await follow(s, refusal))
         assert len(await yeses(s)) == 1
+
+
+@pytest.mark.requirement("ASK-5")
+async def test_a_late_yes_in_rounds_is_told_by_the_server_itself_and_is_on_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stack(person=Person()) as s:
+        monkeypatch.setattr(request_state, "time", SimpleNamespace(time=s.clock.now))
+        proposal = await s.call("propose_fields")
+        call = {"workflow_id": proposal["workflow_id"]}
+        first = await first_round(s, call)
+        s.clock.advance(CONFIRMATION_LIFE_S + 1)
+        late = await answered(s, call, first, "yes")
+        assert late.meta[REFUSAL_META]["code"] == "confirmation_expired"
+        assert await yeses(s) == []
+        [refused] = await s.deps.store.trail()
+        assert (refused.code, refused.digest) == ("confirmation_expired", proposal["digest"])
 
 
 @both_eras

@@ -283,3 +283,45 @@ async def test_a_trail_that_can_not_be_written_stops_no_release_and_no_destroy()
         assert [row["final_state"] for row in ended["instances"]] == ["gone"]
         assert s.running() == []
         assert store.tried == 4
+
+
+@pytest.mark.requirement("AUDIT-1")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("said", "code"), [("0.01", "wrong_answer"), ("decline", "declined")])
+async def test_what_was_no_yes_is_on_the_trail_with_its_digest_though_the_call_named_none(
+    era: Era, said: str, code: str
+) -> None:
+    async with stack(era=era, person=Person(said)) as s:
+        proposal = await s.call("propose_fields")
+        await s.refusal("confirm_fields", workflow_id=proposal["workflow_id"])
+        [refused] = await of_kind(s, Kind.REFUSED)
+        assert (refused.code, refused.digest) == (code, proposal["digest"])
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_no_to_stop_a_machine_is_told_from_a_no_to_destroy_it() -> None:
+    async with stack(person=Person("decline", "decline")) as s:
+        machine = stranger(s)
+        for tool in ("stop_instances", "destroy_instances"):
+            asked = (await s.refusal(tool, instance_ids=[machine]))["next_call"]["arguments"]
+            await s.refusal("confirm_fields", **asked)
+        assert [event.what for event in await of_kind(s, Kind.DECLINED)] == ["stop", "destroy"]
+
+
+@pytest.mark.requirement("AUDIT-1")
+async def test_a_yes_to_rent_is_on_the_trail_with_all_that_it_was_to() -> None:
+    async with stack() as s:
+        await s.agreed(
+            interruptible=True,
+            bid_per_hour=0.2,
+            template_hash="abcdef123456",
+            onstart="echo of the script",
+            env={"HF_TOKEN": TOKEN, "MODE": "fast"},
+            ports=["8080", "53:53/udp"],
+        )
+        [confirmed] = await of_kind(s, Kind.CONFIRMED)
+        assert (
+            "interruptible, a bid of $0.20/h, template abcdef123456, a start script, env HF_TOKEN MODE, "
+            "ports 53:53/udp 8080:8080, at most "
+        ) in confirmed.what
+        assert "fast" not in confirmed.what

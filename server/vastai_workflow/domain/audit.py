@@ -115,7 +115,21 @@ def _agreed(yes: Confirmation) -> str:
     size = f"{yes.places} machine{'s' * (yes.places > 1)} of {values.get('num_gpus')}x {values.get('gpu_name')}"
     inside = [clean(str(values.get("image")), _WORD_CAP), f"{values.get('disk_gb')} GB"]
     kept = [f"besides {', '.join(map(str, yes.acknowledged))}"] if yes.acknowledged else []
-    return ", ".join([clean(size, _WORD_CAP), *inside, *ceiling, *kept])
+    return ", ".join([clean(size, _WORD_CAP), *inside, *_given(values), *ceiling, *kept])
+
+
+def _given(values: Mapping[str, Any]) -> Iterator[str]:
+    """What else a yes to rent was to: of secrets the names, of a script that there is one."""
+    if values.get("interruptible"):
+        yield f"interruptible, a bid of {Rate.of(values['bid_per_hour'])}"
+    if values.get("template_hash"):
+        yield clean(f"template {values['template_hash']}", _WORD_CAP)
+    if values.get("onstart"):
+        yield "a start script"
+    if values.get("env"):
+        yield clean(f"env {' '.join(values['env'])}", _MESSAGE_CAP)
+    if values.get("ports"):
+        yield clean(f"ports {' '.join(values['ports'])}", _MESSAGE_CAP)
 
 
 def _of_fields(before: Workflow | None, after: Workflow, at: float) -> tuple[AuditEvent, ...]:
@@ -153,6 +167,7 @@ def _of_no(before: Workflow | None, after: Workflow, at: float) -> Iterator[Audi
     if no is None or (before is not None and no == before.last_no):
         return
     sticks_to = [clean(mark, _MESSAGE_CAP) for mark in no.marks if mark != no.digest]
+    to = [clean(no.detail, _WORD_CAP)] if no.detail and no.about != "key" else []
     yield AuditEvent(
         at=at,
         kind=Kind.DECLINED,
@@ -162,7 +177,7 @@ def _of_no(before: Workflow | None, after: Workflow, at: float) -> Iterator[Audi
         purpose=no.about,
         digest=no.digest,
         instance_ids=no.instance_ids,
-        what=", ".join([*sticks_to, *([] if no.said else ["no answer"])]),
+        what=", ".join([*to, *sticks_to, *([] if no.said else ["no answer"])]),
     )
 
 

@@ -127,15 +127,16 @@ def person_needed(deps: Deps, workflow: Workflow, question: Question | None) -> 
     )
 
 
-def check_answer(question: Question, typed: str) -> None:
+def check_answer(workflow_id: str, question: Question, typed: str) -> None:
     """Refusal `wrong_answer` where the typed value is another than the one asked for."""
     if not fits(question, typed):
-        raise unfit_answer(f"got another value than {FORMS[question.form]} that the question shows")
+        what = f"got another value than {FORMS[question.form]} that the question shows"
+        raise unfit_answer(workflow_id, question, what)
 
 
-def unfit_answer(what: str) -> Refusal:
+def unfit_answer(workflow_id: str, question: Question, what: str) -> Refusal:
     """An answer that is no yes and no no: it may be asked again."""
-    return Refusal("wrong_answer", f"{what}; nothing was confirmed, nothing was spent")
+    return Refusal("wrong_answer", f"{what}; nothing was confirmed, nothing was spent").of(workflow_id, question.digest)
 
 
 async def note_put(deps: Deps, workflow_id: str, question: Question) -> None:
@@ -199,14 +200,14 @@ def no_yes(deps: Deps, workflow: Workflow, question: Question, why: str) -> Refu
             next_step="only if the user wishes it, call next_call: it puts the question anew",
             ask_user="There was no answer within 30 minutes. If you do want it: shall I ask again?",
             next_call=stale(workflow, waiting).next_call,
-        )
+        ).of(workflow.workflow_id, question.digest)
     way = "" if waiting is None else f", or run `{deps.approve_with(waiting.code)}` in a terminal of your own"
     return Refusal(
         "declined",
         f"{why}: nothing was confirmed, nothing was spent",
         next_step="a change is another propose_fields; only if the user wishes it, confirm_fields asks once more",
         ask_user=f"You did not agree, or were not shown the question. If you do want it: shall I ask again{way}?",
-    )
+    ).of(workflow.workflow_id, question.digest)
 
 
 def stale(workflow: Workflow, question: Question) -> Refusal:
@@ -216,4 +217,4 @@ def stale(workflow: Workflow, question: Question) -> Refusal:
         "confirmation_expired",
         "the question is older than 30 minutes",
         next_call=first if question.about in {"rent", "key"} else question.again,
-    )
+    ).of(workflow.workflow_id, question.digest)

@@ -141,7 +141,7 @@ async def agree(deps: Deps, workflow_id: str, question: Question, typed: str, by
     Refusals: `wrong_answer` for another value, `confirmation_expired` for a question that is too old,
     `digest_mismatch` for one that was replaced. A second yes to one asking gives nothing more than the first.
     """
-    check_answer(question, typed)
+    check_answer(workflow_id, question, typed)
 
     def agreed(current: Workflow) -> Workflow:
         waiting = current.question(question.code)

@@ -116,7 +116,7 @@ async def confirm_fields(  # noqa: PLR0913 # as above
         return _confirmed(deps, caller, told, await confirming.on_record(deps, caller, told))
     question, said = asked.way, asking.reply_of(reply)
     if said.action == "unfit":
-        raise answers.unfit_answer("the form came back as something else than one typed value")
+        raise answers.unfit_answer(workflow_id, question, "the form came back as something else than one typed value")
     if said.action != "accept":
         no = said.action == "decline"
         by = caller.asked if no else caller.unanswered
