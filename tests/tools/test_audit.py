@@ -40,7 +40,7 @@ async def test_from_the_first_refusal_to_the_end_everything_is_on_the_trail_with
         assert (first.purpose, first.by, first.owner) == ("create_instances", "called by mcp", "local")
         assert (mismatch.code, mismatch.digest, mismatch.workflow_id) == ("digest_mismatch", "0" * 16, workflow_id)
         assert (confirmed.digest, confirmed.by, confirmed.purpose) == (digest, "relayed by mcp", "rent")
-        assert {event.digest for event in orders if event.kind is Kind.ORDER} == {digest}
+        assert {event.digest for event in (*orders, ended)} == {digest}
         assert [event.code or event.kind for event in orders if "noted" not in event.code] == [
             *("planned", "planned -> sent", "sent -> rented", "destroy", "rented -> released"),
         ]

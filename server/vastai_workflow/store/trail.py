@@ -5,7 +5,7 @@ tables are one sequence, whatever the clock did.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vastai_workflow.domain.audit import AuditEvent, Kind, of_order
 from vastai_workflow.domain.ledger import Order, OrderFacts, OrderState
@@ -51,7 +51,14 @@ def read(connection: sqlite3.Connection, workflow_id: str | None) -> tuple[Audit
             yes=yeses.get(order.confirmation_id),
         )
         lines.append(((seq, 0), event))
-    return tuple(event for _, event in sorted(lines, key=lambda line: line[0]))
+    return tuple(_with_yes(event, orders, yeses) for _, event in sorted(lines, key=lambda line: line[0]))
+
+
+def _with_yes(event: AuditEvent, orders: Mapping[str, Order], yeses: Mapping[str, AuditEvent]) -> AuditEvent:
+    """The end of a machine of ours with the digest of the yes that it was rented by."""
+    order = orders.get(event.order_id)
+    yes = None if order is None or event.digest else yeses.get(order.confirmation_id)
+    return event if yes is None else event.model_copy(update={"digest": yes.digest})
 
 
 def _orders(connection: sqlite3.Connection, workflow_id: str | None) -> dict[str, Order]:
