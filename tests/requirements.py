@@ -123,6 +123,7 @@ REQUIREMENTS: Final[Mapping[str, str]] = {
     "REPORT-5": "Each engine's own code reads its inventory, of one machine or 64, and logs in with it.",
     "STATUS-1": "Status tells state, cost, workflow and whose yes it was, and what is not settled.",
     "STATUS-2": "Each look names the orders of the account that are not settled, whichever process sent them.",
+    "STATUS-3": "A machine that was rented here and that no list shows yet is named and priced like any other.",
     # The whole stack under simulated faults, kills and races
     "FAULT-1": "Under seeded faults, kills at every point and races nothing but what was agreed is rented and kept.",
     "FAULT-2": "The schedules meet every fault, every kill, every act and every final state.",

@@ -19,6 +19,9 @@ _CONFIRMING: Final = "server/vastai_workflow/steps/confirming.py"
 _PURPOSES: Final = "server/vastai_workflow/steps/purposes.py"
 _LEDGER: Final = "server/vastai_workflow/domain/ledger.py"
 
+_VIEW: Final = "server/vastai_workflow/steps/fleet_view.py"
+_UNLISTED: Final = "tests/tools/test_not_listed_yet.py"
+
 _REMOVED: Final = "server/vastai_workflow/steps/removed_keys.py"
 _UNKEY: Final = "tests/tools/test_removed_keys.py"
 _AGAIN: Final = "tests/tools/test_keys_again.py"
@@ -137,6 +140,23 @@ MUTANTS: Final = (
         "unacknowledged=tuple(sorted({item.instance.id for item in active} - acknowledged - own)),",
         "unacknowledged=(),",
         (f"{_BY_TOOLS}::test_a_machine_that_appears_after_the_yes_is_refused_until_acknowledged",),
+    ),
+    Mutant(
+        "what no list shows yet is not asked about",
+        _VIEW,
+        "        return False\n    return (await deps.store.window(order.instance_id)).seen_at == 0",
+        "        return False\n    return False",
+        (
+            f"{_UNLISTED}::test_a_yes_that_did_not_know_of_a_machine_rents_nothing_beside_it_before_a_list_shows_it",
+            f"{_UNLISTED}::test_status_preflight_and_billing_name_and_price_a_machine_that_no_list_shows_yet",
+        ),
+    ),
+    Mutant(
+        "what no list shows is new for ever",
+        _VIEW,
+        " or order.age(deps.moment()) >= SETTLES_S:",
+        ":",
+        (f"{_UNLISTED}::test_a_machine_that_ended_elsewhere_unseen_is_not_called_new_for_ever",),
     ),
     Mutant(
         "unsettled orders do not reach the gate",

@@ -9,7 +9,7 @@ from vastai_workflow.domain.market import Charge
 from vastai_workflow.domain.money import Rate, Usd
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.fleet_view import all_active, burning
 from vastai_workflow.steps.metering import metered
 
 _DAY_S: Final = 86_400.0
@@ -49,7 +49,7 @@ async def billing_report(
         raise refuse("start, end", f"{start} to {end}", "a start before the end, 366 days at most")
     opened = await open_market(deps, caller, workflow_id)
     instances = await opened.market.instances()
-    active = await with_orders(deps, opened.account.id, instances)
+    active = await all_active(deps, opened.account.id, instances)
     return Bill(
         start=since,
         end=until,

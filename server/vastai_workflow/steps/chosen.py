@@ -7,7 +7,7 @@ from vastai_workflow.domain.errors import ProviderError, Refusal
 from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.adoption import adopt
 from vastai_workflow.steps.deps import Caller, Deps
-from vastai_workflow.steps.fleet_view import ActiveInstance, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, all_active
 from vastai_workflow.steps.own_pages import ours_by_page
 
 
@@ -39,14 +39,14 @@ async def chosen_machines(
         listed = await opened.market.instances()
         if stops:
             await adopt(deps, opened.account.id, listed, ids)
-        active = await with_orders(deps, opened.account.id, listed)
+        active = await all_active(deps, opened.account.id, listed)
     except ProviderError:
         if not stops:
             raise
         active, _ = await ours_by_page(deps, opened.market, opened.account.id, ids)
         if {item.instance.id for item in active} != set(ids):
             raise
-    by_id = {item.instance.id: item for item in active}
+    by_id = {item.instance.id: item for item in active if item.listed}
     unseen = [i for i in ids if i not in by_id]
     if unseen:
         raise Refusal("not_yours", f"got {unseen[0]}, which this key does not see; nothing was sent")

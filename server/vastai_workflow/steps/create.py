@@ -19,7 +19,7 @@ from vastai_workflow.steps.accounts import Opened, open_market
 from vastai_workflow.steps.asking import Whose, named, refusal_that_asks, whose_yes
 from vastai_workflow.steps.deps import Caller, Deps, Progress, owned
 from vastai_workflow.steps.ending import CALL_BUDGET_S
-from vastai_workflow.steps.fleet_view import in_words, with_orders
+from vastai_workflow.steps.fleet_view import all_active, in_words
 from vastai_workflow.steps.fleets import FleetOutcome, fleet_outcome, release_short_fleets
 from vastai_workflow.steps.held import as_agreed
 from vastai_workflow.steps.keys import ensure_account_key, refuse_taken_key
@@ -308,7 +308,7 @@ async def _keep_asked(run: Run, workflow: Workflow, refusal: WorkflowError) -> R
         rented = sum(order.live for order in orders)
         message = f"{message}; {rented} machines of this fleet run, and {len(planned)} wait for the answer"
         workflow = await deps.store.change_workflow(workflow.workflow_id, lambda now: as_agreed(now, planned[0]))
-    active = await with_orders(deps, run.opened.account.id, run.instances)
+    active = await all_active(deps, run.opened.account.id, run.instances)
     found: dict[str, Any] = (refusal.next_call or {}).get("arguments", {})
     new = [item for item in active if item.instance.id in found["acknowledge_instances"]]
     question = Question(

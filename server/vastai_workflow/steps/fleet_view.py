@@ -1,11 +1,12 @@
 """What runs now: the account's machines as a user sees them, with whose they are and what they cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from vastai_workflow.domain.ledger import Order, is_marker, order_of_marker
+from vastai_workflow.domain.ledger import SETTLES_S, Order, OrderState, is_marker, order_of_marker
 from vastai_workflow.domain.lifecycle import BILLS_GPU, State, condition
 from vastai_workflow.domain.market import Instance
 from vastai_workflow.domain.meter import burn_rate
@@ -36,13 +37,17 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActiveInstance:
-    """One machine of the account. `order` is its order where this server's ledger has one, also after its end."""
+    """One machine of the account. `order` is its order where this server's ledger has one, also after its end.
+
+    `listed`: False for one of ours so new that the provider's lists may still lack it.
+    """
 
     instance: Instance
     state: State
     burn: Rate
     order: Order | None
     origin: Origin = Origin.UNMARKED
+    listed: bool = True
 
     @property
     def label(self) -> str:
@@ -70,13 +75,52 @@ def whose_words(active: ActiveInstance) -> str:
 
 def in_words(active: Iterable[ActiveInstance]) -> list[str]:
     """Each machine for a question: id, label, what it costs, and whose it is if its mark tells."""
-    return [f"{item.instance.id} {item.label!r} at {item.burn}{whose_words(item)}" for item in active]
+    return [f"{item.instance.id} {_called(item)} at {item.burn}{whose_words(item)}" for item in active]
+
+
+def _called(item: ActiveInstance) -> str:
+    return repr(item.label) if item.listed else "(just rented here, not listed yet)"
 
 
 async def with_orders(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
     """Join a complete list with the ledger."""
     orders = {order.order_id: order for order in await deps.store.orders(account_id=account_id)}
     return tuple(_active(item, orders, deps.store.store_ids) for item in instances)
+
+
+async def all_active(deps: Deps, account_id: int, instances: Iterable[Instance]) -> tuple[ActiveInstance, ...]:
+    """The same, and beside it what was rented here and no list shows yet, at its order's price."""
+    seen = await with_orders(deps, account_id, instances)
+    listed = {item.instance.id for item in seen}
+    rented = await deps.store.orders(account_id=account_id, states=(OrderState.RENTED,))
+    return (*seen, *[_as_ordered(order) for order in rented if await _is_to_come(deps, order, listed)])
+
+
+async def _is_to_come(deps: Deps, order: Order, listed: Collection[int]) -> bool:
+    """Whether a machine is missing from a list that may not have it yet."""
+    if order.instance_id is None or order.instance_id in listed or order.age(deps.moment()) >= SETTLES_S:
+        return False
+    return (await deps.store.window(order.instance_id)).seen_at == 0
+
+
+def _as_ordered(order: Order) -> ActiveInstance:
+    if order.instance_id is None:
+        raise AssertionError
+    instance = Instance(
+        id=order.instance_id,
+        label="",
+        machine_id=order.machine_id,
+        gpu_name=order.gpu_name,
+        num_gpus=order.num_gpus,
+        gpu_ram_mb=order.gpu_ram_mb,
+        disk_gb=Decimal(order.disk_gb),
+        price=order.price,
+        actual_status=None,
+        intended_status=None,
+        cur_state=None,
+        next_state=None,
+    )
+    return ActiveInstance(instance, State.PROVISIONING, order.price, order, Origin.OURS, listed=False)
 
 
 def _active(instance: Instance, orders: Mapping[str, Order], store_ids: tuple[str, ...]) -> ActiveInstance:

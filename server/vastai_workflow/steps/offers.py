@@ -14,7 +14,7 @@ from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Plan, PlannedOffer, Purpose, Workflow
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps, owned
-from vastai_workflow.steps.fleet_view import burning, with_orders
+from vastai_workflow.steps.fleet_view import all_active, burning
 from vastai_workflow.steps.held import running_plan
 from vastai_workflow.steps.outlook import not_held, search, under
 
@@ -95,7 +95,7 @@ async def find_offers(deps: Deps, caller: Caller, workflow_id: str, offer_ids: S
     begun = {order.plan_id for order in orders if order.state is OrderState.PLANNED}
     kept = await deps.store.change_workflow(workflow_id, lambda current: _with_plan(current, plan, begun))
     together = total([offer.price for offer in chosen])
-    active = await with_orders(deps, opened.account.id, await opened.market.instances())
+    active = await all_active(deps, opened.account.id, await opened.market.instances())
     of_yes = [order for order in orders if given is not None and order.confirmation_id == given.confirmation_id]
     return Found(
         kept,

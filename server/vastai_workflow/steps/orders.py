@@ -23,7 +23,7 @@ from vastai_workflow.domain.market import (
 from vastai_workflow.domain.money import Rate, total
 from vastai_workflow.domain.workflow import Confirmation, Purpose, Workflow
 from vastai_workflow.steps.deps import owned
-from vastai_workflow.steps.fleet_view import committed, with_orders
+from vastai_workflow.steps.fleet_view import all_active, committed
 from vastai_workflow.steps.fleets import drop_planned, unwanted
 from vastai_workflow.steps.held import digest_for, missing_for, yes_of
 from vastai_workflow.steps.listing import list_instances
@@ -91,7 +91,7 @@ async def gate_for(run: Run, offer: Offer | None, order: Order | None) -> Refusa
     orders = await deps.store.orders(account_id=run.opened.account.id)
     confirmation = newest_rent(workflow) if order is None else yes_of(workflow, order)
     others = [item for item in orders if order is None or item.order_id != order.order_id]
-    active = await with_orders(deps, run.opened.account.id, run.instances)
+    active = await all_active(deps, run.opened.account.id, run.instances)
     own = {item.instance_id for item in orders if item.workflow_id == workflow.workflow_id}
     acknowledged = set(confirmation.acknowledged) if confirmation is not None else set[int]()
     listed = {item.order.order_id for item in active if item.order is not None}

@@ -11,7 +11,7 @@ from vastai_workflow.domain.ledger import UNSETTLED, Order, OrderState
 from vastai_workflow.domain.market import Account, Offer
 from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.deps import Deps
-from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, all_active, burning
 from vastai_workflow.steps.listing import list_instances
 from vastai_workflow.steps.ports import Market
 from vastai_workflow.steps.reconcile import settle_on_first_use
@@ -45,7 +45,7 @@ async def look_around(deps: Deps, market: Market) -> Look:
     account = await market.account()
     listed = await list_instances(deps, market)
     left = await settle_on_first_use(deps, market, account.id, listed)
-    return Look(account, await with_orders(deps, account.id, listed.instances), owed=left.owed)
+    return Look(account, await all_active(deps, account.id, listed.instances), owed=left.owed)
 
 
 async def look_at_offers(deps: Deps, market: Market, values: Mapping[str, Any], ceiling: Rate | None) -> Look:

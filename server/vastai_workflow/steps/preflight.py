@@ -9,7 +9,7 @@ from vastai_workflow.domain.money import Rate
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.elsewhere import on_other_accounts
-from vastai_workflow.steps.fleet_view import ActiveInstance, burning, with_orders
+from vastai_workflow.steps.fleet_view import ActiveInstance, all_active, burning
 from vastai_workflow.steps.untold import take
 
 
@@ -37,7 +37,7 @@ class Preflight:
 async def preflight(deps: Deps, caller: Caller, workflow_id: str | None) -> Preflight:
     """Read the account and a complete list; an incomplete one is an error, never "nothing runs"."""
     opened = await open_market(deps, caller, workflow_id)
-    active = await with_orders(deps, opened.account.id, await opened.market.instances())
+    active = await all_active(deps, opened.account.id, await opened.market.instances())
     elsewhere = await on_other_accounts(deps, caller, opened.account.id)
     unsettled = await deps.store.orders(account_id=opened.account.id, states=tuple(UNSETTLED))
     notes = (*take(deps, opened.account.id), *opened.notes, *elsewhere)

@@ -14,7 +14,7 @@ from vastai_workflow.steps import login
 from vastai_workflow.steps.accounts import open_market
 from vastai_workflow.steps.deps import Caller, Deps
 from vastai_workflow.steps.elsewhere import on_other_accounts
-from vastai_workflow.steps.fleet_view import LABEL_CAP, made_by
+from vastai_workflow.steps.fleet_view import LABEL_CAP, all_active, made_by
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Window
 from vastai_workflow.steps.readiness_window import SSH_WINDOW_S
@@ -114,7 +114,8 @@ async def instance_status(deps: Deps, caller: Caller, instance_ids: Sequence[int
     by_id = {instance.id: instance for instance in instances}
     mine = deps.store.store_ids
     orders = {i: o for i, o in named if i not in by_id or made_by(by_id[i], o, mine)}  # a reply may name another's
-    wanted = instance_ids or (tuple(by_id) if workflow_id is None else ())
+    every = () if instance_ids else await all_active(deps, opened.account.id, instances)
+    wanted = instance_ids or ([item.instance.id for item in every] if workflow_id is None else ())
     reports = [
         await report_of(deps, by_id[i], orders.get(i)) if i in by_id else await report_gone(deps, i, orders.get(i))
         for i in wanted
@@ -181,9 +182,9 @@ async def report_gone(deps: Deps, instance_id: int, order: Order | None = None) 
     """A machine that the list does not show: gone if we saw it end, else not known."""
     ended = order is not None and order.state is OrderState.RELEASED
     window = await deps.store.window(instance_id)
-    lagging = order is not None and not ended and window.seen_at == 0
-    if lagging:
-        return Report(instance_id, "", State.PROVISIONING, "provisioning", reason="not listed yet", order=order)
+    if order is not None and not ended and window.seen_at == 0:
+        price, state = order.price, State.PROVISIONING
+        return Report(instance_id, "", state, "provisioning", price, price, reason="not listed yet", order=order)
     state = State.GONE if ended else State.UNKNOWN
     reason = order.reason if order is not None and ended else UNSEEN
     cost = None if order is None or order.cost_usd is None else Usd(order.cost_usd)
