@@ -6,6 +6,7 @@ import pytest
 
 from tests.stack import Stack, stack
 from tests.tools.acts import arm, follow, planned, states, stranger
+from vastai_workflow.steps.approving import answer
 
 FLEETS = ["best_effort", "all_or_nothing"]
 
@@ -209,3 +210,47 @@ async def test_of_two_plans_of_one_yes_the_second_tells_only_what_it_takes() -> 
         assert states(made) == ["rented"]
         assert [order.ask_id for order in await s.deps.store.orders()] == both["chosen"]
         assert not any("taking" in note for note in made["notes"])
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_no_amid_a_fleet_ends_what_is_planned() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        await s.call("propose_fields", workflow_id=create["workflow_id"])
+        workflow = await s.deps.store.workflow(create["workflow_id"])
+        assert workflow is not None
+        await answer(s.deps, workflow, workflow.questions[-1], "no", "you, on the terminal")
+        found = await s.call("find_offers", workflow_id=create["workflow_id"])
+        assert found["next_call"]["tool"] == "propose_fields"
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
+        assert len(s.running()) == 10
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_yes_that_expired_amid_a_fleet_ends_what_is_planned() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "best_effort")
+        s.clock.advance(1800)
+        found = await s.call("find_offers", workflow_id=create["workflow_id"])
+        assert found["next_call"]["tool"] == "propose_fields"
+        made = await s.call("create_instances", **create)
+        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
+        assert len(s.running()) == 10
+
+
+@pytest.mark.requirement("FLEET-11")
+async def test_a_no_to_a_machine_from_elsewhere_amid_a_fleet_ends_nothing_and_rents_nothing() -> None:
+    async with stack(offers=200) as s:
+        create = await half_made(s, "all_or_nothing")
+        other = stranger(s)
+        await s.refusal("create_instances", **create)
+        workflow = await s.deps.store.workflow(create["workflow_id"])
+        assert workflow is not None
+        await answer(s.deps, workflow, workflow.questions[-1], "no", "you, on the terminal")
+        refused = await s.refusal("create_instances", **create)
+        assert refused["code"] == "unacknowledged_instances"
+        assert len(s.running()) == 11
+        s.world.instances.pop(other)
+        s.clock.advance(10)
+        assert states(await s.call("create_instances", **create)) == ["rented"] * 20
