@@ -107,7 +107,7 @@ async def test_choosing_another_offer_changes_the_servers_plan_and_rents_nothing
         await pick(h, [other])
         status = h.app.locator("#status", has_text="is the plan now")
         await status.wait_for()
-        assert "Nothing is rented. Your agent will see it." in await status.inner_text()
+        assert "This rented nothing. Your agent will see it." in await status.inner_text()
         await h.picture("offers-chosen")
         assert await h.app.locator("#rows tr.chosen input").get_attribute("data-offer") == str(other)
         assert h.market.world.requests["create"] == 0
@@ -269,3 +269,16 @@ async def test_without_the_scores_the_table_stands_alone_and_a_search_shows_all(
         await h.app.locator("#status", has_text="is the plan now").wait_for()
         plan = await h.call("find_offers", **workflow)
         assert await h.app.locator("#rows tr").count() == plan["matches"] > 3
+
+
+@pytest.mark.requirement("APP-5")
+async def test_a_yes_that_ran_out_covers_the_plan_no_more(kit: Kit, tmp_path: Path) -> None:
+    async with app_host(kit, tmp_path) as h:
+        await h.page.clock.install()
+        await shown(h)
+        words = h.app.locator("#plan-yes")
+        assert (await words.inner_text()).startswith("Your yes covers this plan.")
+        await h.pass_time(660)
+        assert (await words.inner_text()).startswith("Your yes covers this plan.")
+        await h.pass_time(1200)
+        assert (await words.inner_text()).startswith("Your yes ran out.")

@@ -394,6 +394,21 @@ async def test_status_says_who_agreed_which_way_and_when(era: Era) -> None:
 
 
 @both_eras
+@pytest.mark.parametrize("approval", ["auto", "relayed"])
+@pytest.mark.requirement("ONCE-4")
+async def test_a_yes_that_is_used_up_is_told_as_that_when_it_is_given_again(era: Era, approval: Any) -> None:
+    async with stack(era=era, person=Person(), approval=approval) as s:
+        proposal = await s.call("propose_fields")
+        await follow(s, proposal)
+        assert await rents(s, proposal) == ["rented"]
+        told = await s.client.call_tool("confirm_fields", proposal["next_call"]["arguments"])
+        assert "Agreed before, and used up: 1 machine" in text_of(told)
+        assert "Agreed for 30 minutes" not in text_of(told)
+        assert told.structured_content is not None
+        assert told.structured_content["next_call"]["tool"] == "wait_until_ready"
+
+
+@both_eras
 @pytest.mark.requirement("POLICY-1")
 async def test_with_approval_human_a_client_that_can_ask_asks(era: Era) -> None:
     person = Person()

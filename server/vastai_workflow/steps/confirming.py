@@ -7,6 +7,7 @@ from enum import StrEnum
 from vastai_workflow.domain import fields
 from vastai_workflow.domain.errors import Refusal, call
 from vastai_workflow.domain.gate import unconfirmed
+from vastai_workflow.domain.ledger import places_taken
 from vastai_workflow.domain.workflow import (
     CONFIRMATION_LIFE_S,
     Confirmation,
@@ -195,6 +196,12 @@ async def on_record(deps: Deps, caller: Caller, told: Told) -> Proposal:
         return await look_once_more(deps, caller, workflow)
     digest = workflow.digest if told.purpose is Purpose.RENT else told.digest or ""
     return Proposal(workflow, None, confirmation=workflow.confirmation(told.purpose, digest))
+
+
+async def used_up(deps: Deps, given: Confirmation) -> bool:
+    """Whether a yes to rent has no place left."""
+    orders = await deps.store.orders(account_id=given.account_id)
+    return places_taken(orders, given.confirmation_id) >= given.places
 
 
 async def relayed(deps: Deps, caller: Caller, told: Told) -> Proposal:

@@ -111,9 +111,9 @@ async def confirm_fields(  # noqa: PLR0913 # as above
     del digest, fields, purpose, instance_ids, acknowledge_instances  # `asked` was made of them
     deps, caller, told = await deps_of(ctx), caller_of(ctx), asked.told
     if asked.way is confirming.Way.RELAYED:
-        return _confirmed(deps, caller, told, await confirming.relayed(deps, caller, told))
+        return await _confirmed(deps, caller, told, await confirming.relayed(deps, caller, told))
     if asked.way is confirming.Way.ON_RECORD:
-        return _confirmed(deps, caller, told, await confirming.on_record(deps, caller, told))
+        return await _confirmed(deps, caller, told, await confirming.on_record(deps, caller, told))
     question, said = asked.way, asking.reply_of(reply)
     if said.action == "unfit":
         raise answers.unfit_answer(workflow_id, question, "the form came back as something else than one typed value")
@@ -124,9 +124,9 @@ async def confirm_fields(  # noqa: PLR0913 # as above
         raise answers.no_yes(deps, workflow, question, f"the user was asked: {said.action}")
     workflow = await confirming.agree(deps, workflow_id, question, said.value, caller.asked)
     if question.about == "key":
-        return _confirmed(deps, caller, told, await dialog.look_once_more(deps, caller, workflow))
+        return await _confirmed(deps, caller, told, await dialog.look_once_more(deps, caller, workflow))
     given = workflow.confirmation(told.purpose, question.digest)
-    return _confirmed(deps, caller, told, dialog.Proposal(workflow, None, confirmation=given), question.again)
+    return await _confirmed(deps, caller, told, dialog.Proposal(workflow, None, confirmation=given), question.again)
 
 
 def _proposed(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> CallToolResult:
@@ -150,7 +150,7 @@ def _proposed(deps: "Deps", caller: "Caller", proposal: "dialog.Proposal") -> Ca
     return answer(head + itself + stop + _ask(questions) + in_words(after), result)
 
 
-def _confirmed(
+async def _confirmed(
     deps: "Deps",
     caller: "Caller",
     told: "Told",
@@ -163,7 +163,10 @@ def _confirmed(
     looked = look is not None or proposal.problem is not None
     questions = _questions(deps, caller, proposal) if looked else []
     after = _after(deps, caller, proposal)
-    if confirmation is not None:
+    used = confirmation is not None and await confirming.used_up(deps, confirmation)
+    if used:
+        after = next_call("wait_until_ready", workflow_id=workflow.workflow_id)
+    elif confirmation is not None:
         after = next_call("find_offers", workflow_id=workflow.workflow_id) if again is None else NextCall(**again)
     result = results.Confirmed(
         workflow_id=workflow.workflow_id,
@@ -179,6 +182,8 @@ def _confirmed(
     )
     if confirmation is None:
         head = f"Noted. Still without a yes: {', '.join(proposal.missing)} (digest {workflow.digest})."
+    elif used:
+        head = f"Agreed before, and used up: {wording.what(workflow)}. One more machine is a new question."
     else:
         head = f"Agreed for 30 minutes: {wording.what(workflow)}, {_ceiling_words(confirmation)}."
     return answer(head + _ask(questions) + in_words(after), result)

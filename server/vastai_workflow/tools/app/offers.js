@@ -19,6 +19,7 @@ const page = {
   plan: null,
   matches: 0,
   ceiling: null,
+  yesUntil: null,
   selected: new Set(),
   sort: { key: 'offer', way: 1 },
   busy: false,
@@ -46,7 +47,10 @@ function take(result, all) {
     page.offers.set(row.offer_id, { dlperf: null, ...row, rank });
   }
   if (all) page.matches = answer.matches;
-  if (view) page.ceiling = view.ceiling_per_hour;
+  if (view) {
+    page.ceiling = view.ceiling_per_hour;
+    page.yesUntil = view.yes_until;
+  }
   page.workflowId = answer.next_call.arguments.workflow_id;
   page.plan = answer;
   page.agreed = answer.next_call.tool === 'create_instances';
@@ -76,18 +80,23 @@ function showPlan() {
     ['Prices kept until', keptUntil(until * 1000)],
   ];
   byId('plan-figures').replaceChildren(...figures.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
-  byId('plan-yes').textContent = page.agreed
-    ? 'Your yes covers this plan. It is rented when your agent creates it.'
-    : 'Nothing is rented before your yes. Your agent asks for it in the chat.';
+  byId('plan-yes').textContent = yesWords();
+  showAgainAfter(until * 1000, (page.yesUntil ?? 0) * 1000);
 }
 
-/** Until when the plan's prices hold; afterwards the page says so by itself. */
-function keptUntil(end) {
-  const left = end - Date.now();
-  if (left <= 0) return 'run out';
+const keptUntil = (end) => (end <= Date.now() ? 'run out' : moment(new Date(end), { hour: '2-digit', minute: '2-digit' }));
+
+function yesWords() {
+  if (!page.agreed) return 'Nothing is rented before your yes. Your agent asks for it in the chat.';
+  if (known(page.yesUntil) && page.yesUntil * 1000 <= Date.now()) return 'Your yes ran out. Your agent asks for another in the chat.';
+  return 'Your yes covers this plan. It is rented when your agent creates it.';
+}
+
+/** What runs out, the page says by itself. */
+function showAgainAfter(...ends) {
   clearTimeout(page.timer);
+  const left = Math.min(...ends.map((end) => end - Date.now()).filter((time) => time > 0));
   if (left < 3_600_000) page.timer = setTimeout(showPlan, left + 1_000);
-  return moment(new Date(end), { hour: '2-digit', minute: '2-digit' });
 }
 
 function showRegions() {
@@ -206,7 +215,7 @@ async function choose() {
 /** Also tells the agent: a plan that it does not know would not be what it rents. */
 async function tellPlan() {
   const ids = page.plan.chosen;
-  const words = `${ids.length > 1 ? 'Offers' : 'Offer'} ${ids.join(', ')} ${ids.length > 1 ? 'are' : 'is'} the plan now, ${perHour(page.plan.total_per_hour)} in all. Nothing is rented.`;
+  const words = `${ids.length > 1 ? 'Offers' : 'Offer'} ${ids.join(', ')} ${ids.length > 1 ? 'are' : 'is'} the plan now, ${perHour(page.plan.total_per_hour)} in all. This rented nothing.`;
   const told = await host.tell(forAgent(ids)).catch(() => false);
   say(told ? `${words} Your agent will see it.` : `${words} Tell your agent: use plan ${page.plan.plan_id}.`);
 }

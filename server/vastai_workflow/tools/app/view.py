@@ -5,6 +5,7 @@ from typing import Any, Final
 from mcp.server.apps import client_supports_apps
 
 from vastai_workflow.domain.money import Rate
+from vastai_workflow.domain.workflow import Purpose
 from vastai_workflow.steps.offers import Found
 from vastai_workflow.tools import render
 from vastai_workflow.tools.surface import Ctx
@@ -16,6 +17,7 @@ def for_page(ctx: Ctx, found: Found) -> dict[str, Any] | None:
     """What stands under `_meta` of find_offers, for the page alone: a model does not read it.
 
     `offers`: as in the answer, with `dlperf` (the provider's score, None where it has none). `ceiling_per_hour`: $/h.
+    `yes_until`: when the newest yes to rent runs out, in Unix seconds.
     """
     if not client_supports_apps(ctx):
         return None
@@ -25,4 +27,11 @@ def for_page(ctx: Ctx, found: Found) -> dict[str, Any] | None:
         for offer in found.offers
     ]
     ceiling = found.workflow.values.get("max_price_per_hour")
-    return {OFFERS_META: {"offers": rows, "ceiling_per_hour": None if ceiling is None else Rate.of(ceiling).number()}}
+    given = found.workflow.confirmation(Purpose.RENT, found.plan.digest)
+    return {
+        OFFERS_META: {
+            "offers": rows,
+            "ceiling_per_hour": None if ceiling is None else Rate.of(ceiling).number(),
+            "yes_until": None if given is None else given.expires_at,
+        }
+    }
