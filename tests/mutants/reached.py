@@ -86,6 +86,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (f"{_UNKEY}::test_machines_without_their_key_are_not_counted_as_ready",),
     ),
     Mutant(
+        "a machine that ended elsewhere has no cost",
+        "server/vastai_workflow/steps/ending.py",
+        "if facts.cost_usd is None and not (facts.reason",
+        "if False and not (facts.reason",
+        ("tests/tools/test_reports.py::test_a_machine_that_ended_elsewhere_keeps_the_cost_that_was_seen_last",),
+    ),
+    Mutant(
         "what a login saw before a restart counts after it",
         _PROBING,
         "return kept if anew else _after(",

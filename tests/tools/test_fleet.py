@@ -50,7 +50,7 @@ async def test_best_effort_keeps_what_came() -> None:
         assert states(made) == ["rented", "refused"]
         assert len(s.running()) == 1
         assert made["notes"][0] == (
-            "1 of 2 machines rented, $0.30/h together; 1 did not come (the account lacks credit). "
+            "1 of 2 machines rented, $0.30/h while it runs; 1 did not come (the account lacks credit). "
             "Best effort was agreed, so it runs on. Ask the user: keep it, or release it with destroy_instances?"
         )
 
@@ -92,10 +92,10 @@ async def test_a_wait_that_learns_that_a_machine_did_not_come_says_what_is_there
         create = await planned(s, count=2, fleet="best_effort")
         arm(s, "drop_request", nth=2)
         made = await s.call("create_instances", **create)
-        assert made["notes"][0] == "1 of 2 machines rented, $0.30/h together; 1 may be rented (not known yet)"
+        assert made["notes"][0] == "1 of 2 machines rented, $0.30/h while it runs; 1 may be rented (not known yet)"
         waited = await settled(s, create["workflow_id"])
         assert waited["notes"][0] == (
-            "1 of 2 machines rented, $0.30/h together; "
+            "1 of 2 machines rented, $0.30/h while it runs; "
             "1 did not come (its create got no good answer, and no list shows it). "
             "Best effort was agreed, so it runs on. Ask the user: keep it, or release it with destroy_instances?"
         )
@@ -111,7 +111,9 @@ async def test_machines_for_which_no_offer_is_left_are_told_as_not_come() -> Non
             if ask.machine.price > Decimal("0.30"):
                 ask.machine.price *= 3
         made = await s.call("create_instances", **create)
-        assert made["notes"][0].startswith("1 of 3 machines rented, $0.30/h together; 2 did not come (no fitting offer")
+        assert made["notes"][0].startswith(
+            "1 of 3 machines rented, $0.30/h while it runs; 2 did not come (no fitting offer"
+        )
 
 
 @pytest.mark.requirement("FLEET-3")
@@ -172,7 +174,7 @@ async def test_a_fleet_too_big_for_one_call_is_gone_on_with_and_sends_no_order_t
         arm(s, "delay", seconds=25.0, times=0)
         first = await s.call("create_instances", **create)
         assert "planned" in states(first)
-        assert first["notes"] == ["2 of 4 machines rented, $0.6369/h together; 2 still to be sent"]
+        assert first["notes"] == ["2 of 4 machines rented, $0.6369/h while all run; 2 still to be sent"]
         assert first["next_call"]["tool"] == "create_instances"
         made = await s.call("create_instances", **create)
         assert states(made) == ["rented"] * 4

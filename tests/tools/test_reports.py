@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.stack import Stack, stack
-from tests.tools.acts import arm, planned, stranger
+from tests.tools.acts import arm, planned, settled, stranger
 from vastai_workflow.steps.ports import ProbeReport
 
 
@@ -213,6 +213,34 @@ async def test_the_cost_so_far_is_the_meters_also_after_a_stop() -> None:
         s.clock.advance(3600)
         [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
         assert row["cost_usd"] == pytest.approx(float(s.world.instances[machine].meter.total()), rel=0.05)
+
+
+@pytest.mark.requirement("STATUS-1")
+async def test_a_machine_that_this_server_released_itself_keeps_what_it_cost() -> None:
+    async with stack() as s:
+        create = await planned(s, count=2, fleet="all_or_nothing")
+        arm(s, "late_effect", operation="create", nth=2, seconds=500.0)
+        await s.call("create_instances", **create)
+        [machine] = s.running()
+        meter = s.world.instances[machine].meter
+        await settled(s, create["workflow_id"])
+        assert machine not in s.running()
+        [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
+        assert row["readiness"] == "gone"
+        assert row["cost_usd"] == pytest.approx(float(meter.total()), rel=0.1)
+
+
+@pytest.mark.requirement("STATUS-1")
+async def test_a_machine_that_ended_elsewhere_keeps_the_cost_that_was_seen_last() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.ready()
+        s.clock.advance(3600)
+        [row] = (await s.call("instance_status", instance_ids=[machine]))["instances"]
+        s.world.life.end(s.world.instances[machine])
+        s.clock.advance(200)
+        [gone] = (await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=10))["instances"]
+        assert (gone["readiness"], gone["cost_usd"]) == ("gone", row["cost_usd"])
+        assert gone["cost_usd"] > 0.2
 
 
 @pytest.mark.requirement("REPORT-3")

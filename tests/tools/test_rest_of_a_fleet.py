@@ -56,7 +56,7 @@ async def test_once_the_rest_came_the_whole_fleet_is_told_and_nobody_is_asked_to
         made = await s.call("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
         together = sum((order.price_per_hour for order in await s.deps.store.orders() if order.live), Decimal(0))
         assert states(made) == ["rented"]
-        assert made["notes"] == [f"3 of 3 machines rented, ${together:.4f}/h together"]
+        assert made["notes"] == [f"3 of 3 machines rented, ${together:.4f}/h while all run"]
         assert len(s.running()) == 3
 
 
@@ -111,7 +111,9 @@ async def test_best_effort_goes_on_with_the_offers_that_there_are_and_says_how_m
         assert plan["next_call"]["tool"] == "create_instances"
         made = await s.call("create_instances", workflow_id=workflow_id, plan_id=plan["plan_id"])
         assert states(made) == ["rented", "rented"]
-        assert made["notes"][0].startswith(f"2 of 3 machines rented, ${plan['total_per_hour']:g}/h together; 1 did not")
+        assert made["notes"][0].startswith(
+            f"2 of 3 machines rented, ${plan['total_per_hour']:g}/h while all run; 1 did not"
+        )
 
 
 @pytest.mark.requirement("FLEET-10")

@@ -13,6 +13,7 @@ from vastai_workflow.domain.money import Usd
 from vastai_workflow.steps.audit import Sender, by_itself, end_event, record
 from vastai_workflow.steps.deps import Deps
 from vastai_workflow.steps.fleet_view import ActiveInstance, made_by
+from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.ports import Market
 
 FinalState = Literal["gone", "still there", "unknown"]
@@ -92,7 +93,9 @@ async def end_orders(
     for target in targets:
         if target.instance_id in looks:
             [order], final = target.orders, looks[target.instance_id].final
-            await record_end(deps, order, final, reason)
+            shown = listed.get(target.instance_id)
+            cost = None if shown is None else await metered(deps, shown)
+            await record_end(deps, order, final, reason, cost)
             finals[order.order_id] = final
     return finals
 
@@ -120,9 +123,15 @@ async def record_end(deps: Deps, order: Order, final: FinalState, reason: str, c
 
 
 async def close(deps: Deps, order: Order, facts: OrderFacts) -> bool:
-    """An order is over, and with it the host key of its machine, whoever ended that. False: another call was first."""
+    """An order is over, and with it the host key of its machine, whoever ended that. False: another call was first.
+
+    What the meter showed last stays as its cost where nothing newer is known.
+    """
     if order.instance_id is not None:
         await deps.prober.forget(order.instance_id)
+        if facts.cost_usd is None and not (facts.reason or "").startswith(NOT_OURS):
+            metered_last = (await deps.store.window(order.instance_id)).cost_usd
+            facts = facts.model_copy(update={"cost_usd": metered_last})
     try:
         await deps.store.move_order(order.order_id, OrderState.RELEASED, facts)
     except IllegalMoveError:

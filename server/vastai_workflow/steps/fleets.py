@@ -92,7 +92,7 @@ class FleetOutcome:
 
     @property
     def cost(self) -> Rate:
-        """What those that run cost together now."""
+        """What those that are rented cost together while all of them run."""
         return total([order.price for order in self.live])
 
     @property

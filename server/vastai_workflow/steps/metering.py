@@ -1,6 +1,7 @@
 """The local meter over calls: what was seen of a machine, kept in its window."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 from vastai_workflow.domain import meter
 from vastai_workflow.domain.lifecycle import State, condition
@@ -18,7 +19,8 @@ async def metered(deps: Deps, instance: Instance) -> Usd:
     def read_on(window: Window) -> Window:
         since = window.seen_at or instance.start_date or now
         gpu_s = window.gpu_s + (max(now - since, 0.0) if running or window.seen_running else 0.0)
-        return replace(window, gpu_s=gpu_s, seen_at=now, seen_running=running)
+        cost = meter.cost(instance, gpu_s, now)
+        return replace(window, gpu_s=gpu_s, seen_at=now, seen_running=running, cost_usd=cost.amount)
 
     window = await deps.store.change_window(instance.id, read_on)
-    return meter.cost(instance, window.gpu_s, now)
+    return Usd(window.cost_usd or Decimal(0))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -171,8 +172,8 @@ class Window:
     is one that still comes up. `started_at`: when a start was asked for whose answer is not known (0: none).
     `recycled_at`: when a recycle was asked for, of a container whose host key was `recycled_key`.
     `keyed_at`: when the provider last said that the instance has the agreed key (0: not asked). `unkeyed_at`: when a
-    list showed that the agreed key, which was to go, is gone (0: none did). `gpu_s`, `seen_at`, `seen_running`: the
-    local meter, GPU seconds that were billed.
+    list showed that the agreed key, which was to go, is gone (0: none did). `gpu_s`, `seen_at`, `seen_running`,
+    `cost_usd`: the local meter, GPU seconds that were billed, and what it showed when it was read last.
     `reason` is a code, `detail` the sentence that goes with it, with the machine's words cleaned.
     """
 
@@ -193,6 +194,7 @@ class Window:
     gpu_s: float = 0.0
     seen_at: float = 0.0
     seen_running: bool = False
+    cost_usd: Decimal | None = None
 
 
 class Store(Protocol):

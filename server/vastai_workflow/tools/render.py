@@ -155,8 +155,9 @@ def order_words(order: Order) -> str:
 
 
 def fleet_words(fleet: FleetOutcome) -> str:
-    """What became of a yes to several machines: what runs and costs, what did not come and why, and what to ask."""
-    cost = f", {fleet.cost} together" if fleet.live else ""
+    """What became of a yes to several machines: what is rented and costs, what did not come and why, and what to ask."""
+    running = "while all run" if len(fleet.live) > 1 else "while it runs"
+    cost = f", {fleet.cost} {running}" if fleet.live else ""
     parts = [f"{len(fleet.live)} of {fleet.agreed} machines rented{cost}"]
     parts += [f"{fleet.planned} still to be sent"] if fleet.planned else []
     parts += [f"{fleet.unclear} may be rented (not known yet)"] if fleet.unclear else []
