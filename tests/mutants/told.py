@@ -53,8 +53,8 @@ MUTANTS: Final = (
     Mutant(
         "the ssh command asks to trust whoever answers",
         "server/vastai_workflow/steps/login.py",
-        '        words += ["-o", "StrictHostKeyChecking=yes"]\n',
-        "",
+        "'yes' if pinned else 'accept-new'",
+        "'ask'",
         ("tests/tools/test_readiness.py::test_progress_arrives_and_the_answer_says_how_to_connect",),
     ),
     Mutant(

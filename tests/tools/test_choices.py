@@ -136,6 +136,7 @@ async def test_a_read_only_server_says_what_helps_a_login_without_naming_a_call_
             told = "\n".join(map(text_of, answers))
             assert not [name for name in refused if name in told]
             assert told.count("needs a server that may write") >= 5
+            assert (await reader.call("find_offers", workflow_id=await s.agreed()))["next_call"] is None
             left = await reader.call("export_inventory", format="ssh_config", workflow_id=workflow_id)
             assert left["included"] == [one]
 

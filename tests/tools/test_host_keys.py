@@ -92,6 +92,26 @@ async def test_a_changed_pin_does_not_hide_that_the_machine_shows_another_key_th
 
 
 @pytest.mark.requirement("SSH-10")
+async def test_a_recycle_that_can_not_drop_the_host_key_keeps_its_yes(tmp_path: Path) -> None:
+    async with real_ssh(tmp_path) as s:
+        _, [machine] = await s.ready()
+        pins = tmp_path / "known_hosts"
+        text = pins.read_text()
+        pins.unlink()
+        pins.mkdir()
+        recycle = {"instance_ids": [machine], "mode": "recycle"}
+        await follow(s, await s.refusal("restart_instances", **recycle))
+        [row] = (await s.call("restart_instances", **recycle))["instances"]
+        assert row["reason"].startswith("nothing was sent")
+        assert s.world.requests["recycle"] == 0
+        pins.rmdir()
+        pins.write_text(text)
+        [row] = (await s.call("restart_instances", **recycle))["instances"]
+        assert (row["reason"], s.world.requests["recycle"]) == (None, 1)
+        assert (await s.refusal("restart_instances", **recycle))["code"] == "confirmation_spent"
+
+
+@pytest.mark.requirement("SSH-10")
 async def test_another_host_key_is_not_pinned_in_place_of_a_lost_one(tmp_path: Path) -> None:
     async with real_ssh(tmp_path) as s:
         workflow_id, [machine] = await s.ready()

@@ -55,6 +55,19 @@ async def test_progress_arrives_and_the_answer_says_how_to_connect(era: Era) -> 
         assert row["agreed_by"].startswith("relayed by ")
 
 
+@pytest.mark.requirement("SSH-10")
+async def test_the_first_login_to_a_machine_pins_its_host_key_in_the_servers_file() -> None:
+    async with stack() as s:
+        workflow_id, [machine] = await s.rented()
+        s.clock.advance(100)
+        s.prober.reports = [ProbeReport("port_open", "h", 22, reason="no_private_key", detail="not here")] * 100
+        [row] = (await s.call("wait_until_ready", workflow_id=workflow_id, timeout_s=60))["instances"]
+        options = (
+            f"-o HostKeyAlias=vast-{machine} -o UserKnownHostsFile=known_hosts -o StrictHostKeyChecking=accept-new"
+        )
+        assert f"{options} -o HashKnownHosts=no root@" in row["ssh"]["command"]
+
+
 @pytest.mark.requirement("READY-1")
 async def test_a_wait_is_bounded_and_the_next_one_goes_on() -> None:
     async with stack(switches=Switches(loading_s=200.0)) as s:

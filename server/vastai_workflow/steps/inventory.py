@@ -130,7 +130,7 @@ def _host(deps: Deps, report: Report) -> Host:
         port=report.port or 22,
         key_path=None if report.key_path is None else _plain(report.key_path),
         known_hosts=_plain(str(deps.prober.known_hosts_file)),
-        pinned=report.known_hosts is not None,
+        pinned=report.pinned,
     )
 
 

@@ -39,19 +39,19 @@ def is_address(host: str | None, port: int | None) -> bool:
     return bool(_ADDRESS.fullmatch(host or "")) and 1 <= (port or 0) <= _MAX_PORT
 
 
-def command(instance_id: int, host: str, port: int, *, key_path: str | None, known_hosts: str | None) -> str:
+def command(instance_id: int, host: str, port: int, *, key_path: str | None, known_hosts: str, pinned: bool) -> str:
     """What logs in, by the key that was agreed to alone, and held to the host key that was seen first.
 
-    `known_hosts` None: there was no login yet, so no host key is known.
+    Not `pinned`: there was no login yet, and this one pins the host key in the server's file, in its own form.
     """
     words = ["ssh", "-p", str(port)]
     if key_path:
         plain = "%" not in key_path  # of the path after -i OpenSSH looks for the file first, and expands it then
         words += ["-i", key_path] if plain else ["-o", f"IdentityFile={in_option(key_path)}"]
         words += ["-o", "IdentitiesOnly=yes"]
-    if known_hosts:
-        words += ["-o", f"HostKeyAlias=vast-{instance_id}", "-o", f"UserKnownHostsFile={in_option(known_hosts)}"]
-        words += ["-o", "StrictHostKeyChecking=yes"]
+    words += ["-o", f"HostKeyAlias=vast-{instance_id}", "-o", f"UserKnownHostsFile={in_option(known_hosts)}"]
+    words += ["-o", f"StrictHostKeyChecking={'yes' if pinned else 'accept-new'}"]
+    words += [] if pinned else ["-o", "HashKnownHosts=no"]
     return shlex.join([*words, f"{USER}@{host}"])
 
 

@@ -18,7 +18,7 @@ from vastai_workflow.steps.fleet_view import ActiveInstance, committed
 from vastai_workflow.steps.metering import metered
 from vastai_workflow.steps.own_pages import read_pages
 from vastai_workflow.steps.ports import Market
-from vastai_workflow.steps.purposes import Intent, spend
+from vastai_workflow.steps.purposes import Intent, Yes, spend, yes_for
 from vastai_workflow.steps.readiness_window import recycle_is_asked_for, reset_window, start_is_known
 from vastai_workflow.steps.writes import require_writes
 
@@ -106,18 +106,20 @@ async def restart_instances(
         together = total([item.instance.price for item in chosen.machines])
         question = recycle_question([_named(item) for item in chosen.machines], together, strangers)
         intent = Intent(Purpose.RECYCLE, chosen.ids, question, again, detail="recycle")
-        await spend(deps, caller, chosen.opened, intent)
+        yes = await yes_for(deps, caller, chosen.opened, intent)
+        reasons = {i: await _recycled(deps, chosen.opened.market, i, yes) for i in chosen.ids}
     else:
         await _yes_for_strangers(deps, caller, chosen, "reboot", again)
-    market = chosen.opened.market
-    reasons: dict[int, str | None] = {}
-    for i in chosen.ids:
-        await reset_window(deps, i, starting=True)
-        reasons[i] = await (_recycled(deps, market, i) if mode == "recycle" else _failure(market.reboot(i)))
+        reasons = {i: await _rebooted(deps, chosen.opened.market, i) for i in chosen.ids}
     return await _seen(deps, chosen.opened, chosen.ids, reasons)
 
 
-async def _recycled(deps: Deps, market: Market, instance_id: int) -> str | None:
+async def _rebooted(deps: Deps, market: Market, instance_id: int) -> str | None:
+    await reset_window(deps, instance_id, starting=True)
+    return await _failure(market.reboot(instance_id))
+
+
+async def _recycled(deps: Deps, market: Market, instance_id: int, yes: Yes) -> str | None:
     """The new container makes a host key of its own, which the next login pins and records.
 
     The old one is dropped before, since a server that dies in between would take the new one for a stranger's; after a
@@ -125,6 +127,8 @@ async def _recycled(deps: Deps, market: Market, instance_id: int) -> str | None:
     """
     if not await deps.prober.forget(instance_id):
         return f"nothing was sent: its host key can't be dropped, {deps.prober.known_hosts_file} can't be written"
+    await yes.spend()
+    await reset_window(deps, instance_id, starting=True)
     orders = await deps.store.orders(instance_ids=(instance_id,))
     pinned = [order for order in orders if order.live and order.host_key]
     for order in pinned:

@@ -61,6 +61,7 @@ class Report:
     port: int | None = None
     key_path: str | None = None
     known_hosts: str | None = None
+    pinned: bool = False
     host_key: str | None = None
     reason: str | None = None
     untested: bool = False
@@ -86,10 +87,15 @@ class Report:
     @property
     def command(self) -> str | None:
         """The command that logs in, held to the host key that was seen first: addresses are used again by others."""
-        if self.host is None or self.port is None:
+        if self.host is None or self.port is None or self.known_hosts is None:
             return None
         return login.command(
-            self.instance_id, self.host, self.port, key_path=self.key_path, known_hosts=self.known_hosts
+            self.instance_id,
+            self.host,
+            self.port,
+            key_path=self.key_path,
+            known_hosts=self.known_hosts,
+            pinned=self.pinned,
         )
 
 
@@ -154,7 +160,8 @@ async def report_of(deps: Deps, instance: Instance, order: Order | None) -> Repo
         host=window.host if reached else None,
         port=window.port if reached else None,
         key_path=None if key is None else key.private_key_path,
-        known_hosts=str(deps.prober.known_hosts_file) if window.stage in LOGGED_IN or host_key else None,
+        known_hosts=str(deps.prober.known_hosts_file),
+        pinned=window.stage in LOGGED_IN or host_key is not None,
         host_key=host_key,
         reason=reason,
         untested=readiness == "port_open" and window.reason == _NO_KEY and window.keyed_at > 0,

@@ -155,7 +155,7 @@ def order_words(order: Order) -> str:
 
 
 def fleet_words(fleet: FleetOutcome) -> str:
-    """What became of a yes to several machines: what is rented and costs, what did not come and why, and what to ask."""
+    """What became of a yes to several machines: what is rented and costs, what did not come, what to ask."""
     running = "while all run" if len(fleet.live) > 1 else "while it runs"
     cost = f", {fleet.cost} {running}" if fleet.live else ""
     parts = [f"{len(fleet.live)} of {fleet.agreed} machines rented{cost}"]

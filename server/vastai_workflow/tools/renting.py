@@ -67,11 +67,14 @@ async def find_offers(
     limit: Annotated[int, Field(strict=True, ge=1, le=64, description="rows shown")] = 3,
 ) -> Annotated[CallToolResult, results.Offers]:
     """Search and choose by the workflow's fields; the answer's plan_id is what create_instances rents."""
-    found = await offers.find_offers(await deps_of(ctx), caller_of(ctx), workflow_id, offer_ids)
+    deps = await deps_of(ctx)
+    found = await offers.find_offers(deps, caller_of(ctx), workflow_id, offer_ids)
     chosen = [item.ask_id for item in found.plan.chosen]
     first = [offer for offer in found.offers if offer.ask_id in chosen]
     shown = [*first, *(offer for offer in found.offers if offer.ask_id not in chosen)][: max(limit, len(first))]
-    if found.running is not None:
+    if deps.caps.read_only:
+        after = None
+    elif found.running is not None:
         after = next_call("create_instances", workflow_id=workflow_id, plan_id=found.running[0])
     elif found.agreed:
         after = next_call("create_instances", workflow_id=workflow_id, plan_id=found.plan.plan_id)

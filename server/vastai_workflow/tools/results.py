@@ -124,7 +124,7 @@ class Offers(Result):
     runway_hours: float | None
     expires_at: float
     notes: list[str]
-    next_call: NextCall
+    next_call: NextCall | None
 
 
 class OrderRow(Result):

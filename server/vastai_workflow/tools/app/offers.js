@@ -51,9 +51,9 @@ function take(result, all) {
     page.ceiling = view.ceiling_per_hour;
     page.yesUntil = view.yes_until;
   }
-  page.workflowId = answer.next_call.arguments.workflow_id;
+  page.workflowId = answer.next_call?.arguments.workflow_id ?? page.workflowId; // none where nothing may be rented
   page.plan = answer;
-  page.agreed = answer.next_call.tool === 'create_instances';
+  page.agreed = answer.next_call?.tool === 'create_instances';
   page.selected = new Set(answer.chosen);
   for (const id of ['plan', 'chart', 'choice']) byId(id).hidden = false;
   show(all);
