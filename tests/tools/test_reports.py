@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.stack import Stack, stack
+from tests.stack import Stack, stack, text_of
 from tests.tools.acts import arm, planned, settled, stranger
+from vastai_workflow.steps import inventory
 from vastai_workflow.steps.ports import ProbeReport
 
 
@@ -107,6 +108,19 @@ async def test_each_engines_inventory_holds_every_ready_machine() -> None:
         assert (await exported(s, "skypilot"))["vast"]["hosts"] == aliases
         dstack = await exported(s, "dstack")
         assert (dstack["type"], len(dstack["ssh_config"]["hosts"])) == ("fleet", 2)
+
+
+@pytest.mark.requirement("REPORT-3")
+async def test_an_inventory_says_where_the_private_key_goes() -> None:
+    async with stack() as s:
+        _, machines = await s.ready(count=2, fleet="best_effort")
+        notes = {name: (await s.call("export_inventory", format=name))["notes"] for name in inventory.FORMATS}
+        assert {name for name, told in notes.items() if told} == {"ray", "dstack"}
+        assert f"copies the private key to the head vast-{machines[0]}" in notes["ray"][0]
+        assert "takes no key with a passphrase" in notes["dstack"][0]
+        told = await s.client.call_tool("export_inventory", {"format": "dstack"})
+        assert f"note: {notes['dstack'][0]}" in text_of(told)
+        assert (await s.call("export_inventory", format="ray", instance_ids=machines[:1]))["notes"] == []
 
 
 @pytest.mark.requirement("REPORT-3")

@@ -50,11 +50,15 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The text, and the machines that are in it; the others are left out, each with what helps."""
+    """The text, and the machines that are in it; the others are left out, each with what helps.
+
+    `notes`: where the engine takes the private key.
+    """
 
     text: str
     included: tuple[int, ...]
     left_out: tuple[tuple[int, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 async def export_inventory(
@@ -76,7 +80,15 @@ async def export_inventory(
     included = tuple(report.instance_id for report in usable)
     left = [report for report in reports if report.instance_id not in included]
     left_out = tuple((report.instance_id, _why(deps, report)) for report in left)
-    return Inventory(FORMATS[format_](hosts), included, left_out)
+    return Inventory(FORMATS[format_](hosts), included, left_out, _where_the_key_goes(format_, hosts))
+
+
+def _where_the_key_goes(format_: str, hosts: Sequence[Host]) -> tuple[str, ...]:
+    if format_ == "dstack":
+        return ("dstack sends the private key to its server, checks no host keys, and takes no key with a passphrase",)
+    if format_ == "ray" and len(hosts) > 1 and hosts[0].key_path is not None:
+        return (f"ray copies the private key to the head {hosts[0].alias}, whose owner can read it",)
+    return ()
 
 
 def _answers(report: Report) -> bool:

@@ -68,9 +68,12 @@ async def export_inventory(
         await deps_of(ctx), caller_of(ctx), format, tuple(instance_ids or ()), workflow_id
     )
     left_out = [results.LeftOutRow(instance_id=i, reason=why) for i, why in made.left_out]
-    result = results.InventoryResult(format=format, text=made.text, included=list(made.included), left_out=left_out)
+    notes = list(made.notes)
+    result = results.InventoryResult(
+        format=format, text=made.text, included=list(made.included), left_out=left_out, notes=notes
+    )
     left = [f"\nLeft out: {row.instance_id}: {row.reason}" for row in left_out]
-    return answer("".join([made.text, *left]), result)
+    return answer("".join([made.text, *left]) + render.note_lines(notes), result)
 
 
 TOOLS: tuple[Tool, ...] = (

@@ -280,3 +280,4 @@ class InventoryResult(Result):
     text: str
     included: list[int]
     left_out: list[LeftOutRow]
+    notes: list[str]
