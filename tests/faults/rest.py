@@ -172,7 +172,10 @@ def _judge_fleets(play: Play, heard: str) -> None:
         of_it = [order for order in orders if order.plan_id == plan]
         ended = play.book.wanted_gone | play.book.ended_on_console
         had = [order for order in of_it if order.live or order.instance_id in ended]
-        if any(order.live for order in had) and len(had) < of_it[0].places and "fell short" not in heard:
+        wished = any(order.instance_id in play.book.wanted_gone for order in of_it)  # what was to come is dropped then
+        spared = sum(wished and order.state is OrderState.DROPPED for order in of_it)
+        short = len(had) + spared < of_it[0].places
+        if any(order.live for order in had) and short and "fell short" not in heard:
             play.book.wrong(f"{len(had)} of {of_it[0].places} machines of a fleet run alone, and nobody was asked")
 
 

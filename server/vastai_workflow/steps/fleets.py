@@ -168,7 +168,7 @@ async def given_up(deps: Deps, ended: Sequence[Order]) -> tuple[str, ...]:
         planned, why = sum(order.state is OrderState.PLANNED for order in fleet), unwanted(fleet)
         if planned and why is not None:
             others = sum(order.live and order.reason != ON_REQUEST for order in fleet)
-            rest = f"; {others} of it run on" if others else ""
+            rest = f"; {others} of it {'runs' if others == 1 else 'run'} on" if others else ""
             notes.append(f"{planned} more of this fleet were planned and will not be rented ({why}){rest}")
     return tuple(notes)
 
