@@ -66,6 +66,14 @@ FAILED: Final = (
         _schedule("create", count=3, fleet="all_or_nothing", faults=(_SLOW_SECOND,)),
     ),
     Failed(
+        "hidden_beside_its_double",
+        "of a doubled request the machine that the answer named was not listed yet, and was called gone",
+        _schedule(
+            "create",
+            faults=(Fault("double_effect", operation="create"), Fault("hidden", operation="create", seconds=57.0)),
+        ),
+    ),
+    Failed(
         "long_hidden",
         "a machine that lists showed only after 90 s was called ended elsewhere, and never taken up again",
         _schedule("create", faults=(Fault("hidden", seconds=90.0),)),

@@ -146,8 +146,10 @@ async def _adopt(work: Work, order: Order, instance: Instance) -> Order:
 
 async def _tell_of_another(work: Work, order: Order, instance: Instance) -> None:
     """The order has another machine than its answer named: the user may look for that one."""
-    gone = order.instance_id is not None and await work.market.instance(order.instance_id) is None
-    named = f"machine {order.instance_id} of order {order.order_id} " + ("is gone" if gone else "is not ours")
+    state = "is not ours"
+    if order.instance_id is not None and await work.market.instance(order.instance_id) is None:
+        state = "is not listed" if order.settles_in(work.deps.moment()) > 0 else "is gone"  # a new one may lag
+    named = f"machine {order.instance_id} of order {order.order_id} {state}"
     work.tell(f"{named}; its request made machine {instance.id}, which is the order's now", once=True)
 
 
