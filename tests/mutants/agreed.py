@@ -178,9 +178,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "what machines cost that no list shows yet does not count",
-        _ORDERS,
-        "burning=committed(active) + total([item.price for item in unlisted]),",
-        "burning=committed(active),",
+        _VIEW,
+        "disk_gb=Decimal(order.disk_gb),\n        price=order.price,",
+        "disk_gb=Decimal(order.disk_gb),\n        price=ZERO,",
         ("tests/tools/test_gate.py::test_the_operators_total_cap_counts_what_was_rented_since_the_list_was_read",),
     ),
     Mutant(

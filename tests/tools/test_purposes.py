@@ -259,7 +259,6 @@ async def test_a_yes_to_destroy_counts_after_a_newer_one_to_stop(era: Era) -> No
         await follow(s, await s.refusal("destroy_instances", **known))
         s.clock.advance(10)
         await follow(s, await s.refusal("stop_instances", **known))
-        await s.call("stop_instances", **known)
         ended = await s.call("destroy_instances", **known)
         assert ended["instances"][0]["final_state"] == "gone"
 
