@@ -212,6 +212,15 @@ async def test_of_two_plans_of_one_yes_the_second_tells_only_what_it_takes() -> 
         assert not any("taking" in note for note in made["notes"])
 
 
+async def _ends_what_is_planned(s: Stack, create: dict[str, Any]) -> None:
+    """The ten that run stay, and the next create sends none of the others."""
+    found = await s.call("find_offers", workflow_id=create["workflow_id"])
+    assert found["next_call"]["tool"] == "propose_fields"
+    made = await s.call("create_instances", **create)
+    assert states(made) == ["rented"] * 10 + ["dropped"] * 10
+    assert len(s.running()) == 10
+
+
 @pytest.mark.requirement("FLEET-11")
 async def test_a_no_amid_a_fleet_ends_what_is_planned() -> None:
     async with stack(offers=200) as s:
@@ -220,11 +229,7 @@ async def test_a_no_amid_a_fleet_ends_what_is_planned() -> None:
         workflow = await s.deps.store.workflow(create["workflow_id"])
         assert workflow is not None
         await answer(s.deps, workflow, workflow.questions[-1], "no", "you, on the terminal")
-        found = await s.call("find_offers", workflow_id=create["workflow_id"])
-        assert found["next_call"]["tool"] == "propose_fields"
-        made = await s.call("create_instances", **create)
-        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
-        assert len(s.running()) == 10
+        await _ends_what_is_planned(s, create)
 
 
 @pytest.mark.requirement("FLEET-11")
@@ -232,11 +237,7 @@ async def test_a_yes_that_expired_amid_a_fleet_ends_what_is_planned() -> None:
     async with stack(offers=200) as s:
         create = await half_made(s, "best_effort")
         s.clock.advance(1800)
-        found = await s.call("find_offers", workflow_id=create["workflow_id"])
-        assert found["next_call"]["tool"] == "propose_fields"
-        made = await s.call("create_instances", **create)
-        assert states(made) == ["rented"] * 10 + ["dropped"] * 10
-        assert len(s.running()) == 10
+        await _ends_what_is_planned(s, create)
 
 
 @pytest.mark.requirement("FLEET-11")
